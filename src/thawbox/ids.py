@@ -1,0 +1,33 @@
+"""Identifiers and the shapes that they have."""
+
+import re
+import secrets
+import string
+import time
+
+_ALNUM = string.ascii_letters + string.digits
+_LOWER = string.ascii_lowercase + string.digits
+
+TEMPLATE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+"""What a template's alias looks like. It must not be all digits: those are template ids."""
+
+RESERVED_TEMPLATE_NAMES = frozenset({"build", "files", "stream"})
+"""Names that would collide with paths below /v1/templates (contract B.10)."""
+
+
+def request_id() -> str:
+    """A new request id: ``req_`` and 24 hex digits (contract H-46)."""
+    return "req_" + secrets.token_hex(12)
+
+
+def sandbox_id() -> str:
+    """A new sandbox id: milliseconds since 1970, then 8 random characters.
+
+    Fixed length (21) because runsc resolves container ids by prefix.
+    """
+    return f"{time.time_ns() // 1_000_000:013d}" + "".join(secrets.choice(_LOWER) for _ in range(8))
+
+
+def alnum(length: int) -> str:
+    """``length`` random characters out of A-Z, a-z, 0-9."""
+    return "".join(secrets.choice(_ALNUM) for _ in range(length))

@@ -1,0 +1,94 @@
+"""Logging: one line per event on standard error, JSON or for people, with the id of the request behind it.
+
+``get(name)`` gives a logger; call it with a short event name and facts as keywords. Values under names that
+look like secrets are replaced, whoever logs them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+from thawbox.settings import Settings
+
+_SECRET_WORDS = (
+    "secret",
+    "token",
+    "password",
+    "authorization",
+    "api_key",
+    "credential",
+    "cookie",
+    "env_vars",
+)
+HIDDEN = "***"
+
+
+def get(name: str) -> FilteringBoundLogger:
+    """A logger whose lines carry ``component=name``."""
+    logger: FilteringBoundLogger = structlog.get_logger(component=name)
+    return logger
+
+
+def configure(settings: Settings) -> None:
+    """Send our lines and those of libraries to standard error, as ``log_level`` and ``log_json`` say.
+
+    Raises:
+        ValueError: ``log_level`` is no level.
+    """
+    as_json = settings.log_json if settings.log_json is not None else not sys.stderr.isatty()
+    level = _level(settings.log_level)
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        hide_secrets,
+    ]
+    tail: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        if as_json
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, *tail],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(level, logging.WARNING))  # libraries: what went wrong only
+
+
+def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace the values of keys that look like secrets, also inside mappings."""
+    for name, item in event.items():
+        event[name] = _hidden(name, item)
+    return event
+
+
+def _hidden(name: str, item: Any) -> Any:
+    if any(word in name.lower() for word in _SECRET_WORDS):
+        return HIDDEN if item is not None else None
+    if isinstance(item, dict):
+        return {key: _hidden(str(key), value) for key, value in item.items()}
+    return item
+
+
+def _level(name: str) -> int:
+    level = logging.getLevelNamesMapping().get(name.upper())
+    if level is None:
+        raise ValueError(f"log_level is {name!r}: use debug, info, warning, error or critical.")
+    return level

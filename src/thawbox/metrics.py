@@ -1,0 +1,42 @@
+"""Every metric that Thawbox has. Times are seconds; counters end in ``_total``."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+
+_FAST = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_SLOW = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+REQUEST_SECONDS = Histogram(
+    "thawbox_request_duration_seconds",
+    "HTTP requests, from the first byte in to the last byte out",
+    ("plane", "method", "route", "status"),
+    buckets=_FAST,
+)
+REQUEST_FAULTS = Counter("thawbox_request_faults_total", "Requests that broke something inside", ("plane",))
+
+BUILDS = Counter("thawbox_builds_total", "Builds that ended", ("outcome",))  # active, failed
+BUILD_SECONDS = Histogram(
+    "thawbox_build_duration_seconds", "Builds, from claim to end", ("outcome",), buckets=_SLOW
+)
+BUILD_PHASE_SECONDS = Histogram(
+    "thawbox_build_phase_duration_seconds", "Phases of builds", ("phase",), buckets=_SLOW
+)
+
+SANDBOX_CREATE_SECONDS = Histogram(
+    "thawbox_sandbox_creation_duration_seconds",
+    "From the request to a sandbox that answers",
+    ("path",),  # warm, shell, created, cold
+    buckets=_FAST,
+)
+RESTORE_FAILURES = Counter(
+    "thawbox_restore_failures_total", "Snapshots that did not restore, so that the image was booted cold"
+)
+COMMAND_SECONDS = Histogram(
+    "thawbox_command_duration_seconds", "Commands run inside sandboxes", ("outcome",), buckets=_FAST
+)
+
+
+def exposition() -> tuple[bytes, str]:
+    """All of them in Prometheus' text format, with its content type."""
+    return generate_latest(), CONTENT_TYPE_LATEST
