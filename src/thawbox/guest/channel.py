@@ -1,0 +1,255 @@
+"""One connection to the agent, from outside: frames in and out, bounded and checked."""
+
+import asyncio
+import math
+import socket
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from typing import Any, TypeVar
+
+from thawbox.errors import GuestFault
+from thawbox.guest import protocol
+
+Object = dict[str, Any]
+CONNECT_S = 10.0
+QUICK_S = 10.0
+"""Until an operation that only looks something up must have been answered."""
+T = TypeVar("T", int, float, str, bool)
+
+
+class GuestError(Exception):
+    """The agent refused: ``code`` for programs, ``message`` for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an agent listens, and its secret (64 hex digits)."""
+
+    host: str
+    port: int
+    secret: str = dataclass_field(repr=False)
+
+
+def field(value: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """The field ``name`` of an answer, checked; a whole number passes as float.
+
+    Raises:
+        GuestFault: it is missing, of another type, or not finite.
+    """
+    found: Any = value.get(name)
+    if kind is float and isinstance(found, int) and not isinstance(found, bool) and abs(found) < 2**63:
+        found = float(found)
+    wrong_bool = isinstance(found, bool) and kind is not bool
+    if not isinstance(found, kind) or wrong_bool or (isinstance(found, float) and not math.isfinite(found)):
+        raise GuestFault(f"the agent's answer has no proper {name!r}")
+    return found
+
+
+class Channel:
+    """An open connection after its request. Made by ``connect``, which also closes it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._decoder = protocol.Decoder(protocol.FROM_GUEST)
+        self._frames: list[protocol.Frame] = []
+
+    async def send(self, kind: int, payload: bytes = b"") -> None:
+        """Send a frame; waits while the other side does not read.
+
+        Raises:
+            GuestFault: the connection is broken.
+        """
+        try:
+            self._writer.write(protocol.encode_frame(kind, payload))
+            await self._writer.drain()
+        except OSError as error:
+            raise GuestFault(f"the agent closed the connection: {error}") from error
+
+    async def receive(self) -> protocol.Frame:
+        """The next frame.
+
+        Raises:
+            GuestError: it is an ERROR.
+            GuestFault: there is none, or it is nonsense.
+        """
+        while not self._frames:
+            try:
+                data = await self._reader.read(256 * 1024)
+                if not data:
+                    raise GuestFault("the agent closed the connection without an answer")
+                self._frames = self._decoder.feed(data)
+            except OSError as error:
+                raise GuestFault(f"the agent closed the connection: {error}") from error
+            except protocol.ProtocolError as error:
+                raise GuestFault(f"the agent sent nonsense: {error}") from error
+        kind, payload = self._frames.pop(0)
+        if kind == protocol.ERROR:
+            value = self.object(payload)
+            raise GuestError(field(value, "code", str)[:64], field(value, "message", str)[:8192])
+        return kind, payload
+
+    async def expect_object(self, kind: int) -> Object:
+        """The next frame's JSON object; it must be of ``kind``.
+
+        Raises:
+            GuestError, GuestFault: see ``receive``.
+        """
+        got, payload = await self.receive()
+        if got != kind:
+            raise GuestFault(f"the agent sent a frame of kind {got} where {kind} was expected")
+        return self.object(payload)
+
+    async def expect_end(self) -> None:
+        """Wait until the agent has closed its side."""
+        try:
+            if self._frames or not self._decoder.empty or await self._reader.read(1):
+                raise GuestFault("the agent went on talking after its answer")
+        except OSError as error:
+            raise GuestFault(f"the agent closed the connection: {error}") from error
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The payloads of DATA frames until END.
+
+        Raises:
+            GuestError, GuestFault: see ``receive``.
+        """
+        while True:
+            kind, payload = await self.receive()
+            if kind == protocol.END:
+                return
+            if kind != protocol.DATA:
+                raise GuestFault(f"the agent sent a frame of kind {kind} inside a stream")
+            yield payload
+
+    def object(self, payload: bytes) -> Object:
+        """The JSON object in a payload.
+
+        Raises:
+            GuestFault: it is not one.
+        """
+        try:
+            return protocol.decode_object(payload)
+        except protocol.ProtocolError as error:
+            raise GuestFault(f"the agent sent nonsense: {error}") from error
+
+    def json(self, payload: bytes) -> Any:
+        """The JSON value in a payload.
+
+        Raises:
+            GuestFault: it is not JSON.
+        """
+        try:
+            return protocol.decode_json(payload)
+        except protocol.ProtocolError as error:
+            raise GuestFault(f"the agent sent nonsense: {error}") from error
+
+
+@asynccontextmanager
+async def connect(endpoint: Endpoint, op: str, fields: Mapping[str, Any]) -> AsyncIterator[Channel]:
+    """A connection on which ``op`` has been requested; closed at the end of the block, whatever happens.
+
+    Fields that are None are not sent.
+
+    Raises:
+        GuestFault: nobody accepts it.
+        GuestError: INVALID: the request is too long to be sent.
+    """
+    try:
+        present = {name: value for name, value in fields.items() if value is not None}
+        request = protocol.encode_request(op, endpoint.secret, present)
+    except protocol.ProtocolError as error:
+        raise GuestError("INVALID", str(error)) from error
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+    except (OSError, TimeoutError) as error:
+        raise GuestFault(
+            f"the agent at {endpoint.host}:{endpoint.port} accepts no connection: {error}"
+        ) from error
+    try:
+        _detect_death(writer.get_extra_info("socket"))
+        writer.write(request)
+        yield Channel(reader, writer)
+    finally:
+        writer.transport.abort()  # nothing of ours is worth waiting for
+
+
+def _detect_death(sock: socket.socket) -> None:
+    """A sandbox that dies takes its network stack with it and says no goodbye: 11 s of silence to probes is one."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 11_000)
+
+
+async def upload(
+    endpoint: Endpoint, op: str, fields: Mapping[str, Any], chunks: AsyncIterable[bytes] | bytes
+) -> Object:
+    """Request ``op``, send ``chunks`` as DATA and END, and take the RESULT.
+
+    The agent may refuse in the middle (no space left); then the rest is not sent.
+
+    Raises:
+        GuestError, GuestFault: see ``Channel.receive``. What ``chunks`` raises passes through.
+    """
+    async with connect(endpoint, op, fields) as channel:
+        answering = asyncio.create_task(channel.expect_object(protocol.RESULT))
+        sending = asyncio.create_task(_send_all(channel, chunks))
+        try:
+            await asyncio.wait((answering, sending), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and not isinstance(sending.exception(), GuestFault | None):
+                sending.result()
+            return await answering
+        finally:
+            for task in (answering, sending):
+                task.cancel()
+            await asyncio.gather(answering, sending, return_exceptions=True)
+
+
+async def _send_all(channel: Channel, chunks: AsyncIterable[bytes] | bytes) -> None:
+    if isinstance(chunks, bytes):
+        await _send_chunk(channel, chunks)
+    else:
+        async for chunk in chunks:
+            await _send_chunk(channel, chunk)
+    await channel.send(protocol.END)
+
+
+async def _send_chunk(channel: Channel, chunk: bytes) -> None:
+    for at in range(0, len(chunk), protocol.CHUNK):
+        await channel.send(protocol.DATA, chunk[at : at + protocol.CHUNK])
+
+
+async def ask(endpoint: Endpoint, op: str, fields: Object, timeout: float) -> Object:
+    """One request, one RESULT, and the end of the connection.
+
+    Raises:
+        GuestError, GuestFault: see ``Channel.receive``.
+    """
+    async with deadline(timeout), connect(endpoint, op, fields) as channel:
+        answer = await channel.expect_object(protocol.RESULT)
+        await channel.expect_end()
+        return answer
+
+
+@asynccontextmanager
+async def deadline(seconds: float | None) -> AsyncIterator[None]:
+    """Within this block the agent must be done; ``seconds`` None: no limit.
+
+    Raises:
+        GuestFault: it was not.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise GuestFault(f"the agent did not answer within {seconds:g} s") from None

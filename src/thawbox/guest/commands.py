@@ -1,0 +1,355 @@
+"""``spawn``: one command over one connection. Runs inside, standard library only.
+
+A single poll loop moves everything, and nothing in it blocks: so a client that does not read cannot keep its
+command from being signalled, timed out, or fed.
+"""
+
+import os
+import select
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING or __package__:
+    from thawbox.guest import children, protocol
+    from thawbox.guest.users import User, home_of, look_up
+    from thawbox.guest.wire import Connection, Refused, integer, text
+else:
+    import children
+    import protocol
+    from users import User, home_of, look_up
+    from wire import Connection, Refused, integer, text
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+READ = 64 * 1024
+STDIN_PENDING_MAX = 1 << 20
+"""Beyond this we stop reading from the connection; TCP then holds the client back."""
+GRACE = 0.1
+"""Seconds that we go on reading after the command's end, for what its descendants still hold open."""
+AFTER_EXIT_MAX = 1 << 20
+"""A pipe holds at most this much, so more than this after the command's end is not the command's."""
+TIMED_OUT = 124
+_POLLRDHUP = 0x2000
+
+Request = dict[str, object]
+
+
+class _Stream:
+    """One output stream of the command."""
+
+    __slots__ = ("fd", "kind", "left")
+
+    def __init__(self, fd: int, kind: int, limit: int | None) -> None:
+        self.fd = fd
+        self.kind = kind
+        self.left = limit
+
+
+class _Run:
+    """Everything that one running command owns; ``close`` frees it."""
+
+    def __init__(self, child: children.Child, watched: int, deadline: float | None) -> None:
+        self.child = child
+        self.watched = watched
+        self.deadline = deadline
+        self.stdin = -1
+        self.stdin_pending = bytearray()
+        self.stdin_ended = False
+        self.streams: list[_Stream] = []
+        self.outgoing = bytearray()
+        self.grace_end: float | None = None
+        self.after_exit = 0
+        self.timed_out = False
+        self.truncated = False
+        self.ended = 0.0
+
+    def close(self) -> None:
+        for fd in (self.stdin, self.watched, *(stream.fd for stream in self.streams)):
+            if fd >= 0:
+                os.close(fd)
+        self.stdin = self.watched = -1
+        self.streams = []
+
+
+def serve(connection: Connection, request: Request, environment: dict[str, str], root: str) -> None:
+    """Run the command that ``request`` describes and report on ``connection`` until it has ended.
+
+    Raises:
+        Refused: the request cannot be carried out as it is.
+        UnknownUser: of ``users``.
+    """
+    detached = bool(request.get("detach"))
+    timeout = request.get("timeout")
+    if timeout is not None and (
+        not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0
+    ):
+        raise Refused("INVALID", f"timeout must be seconds, not {timeout!r}")
+    user = look_up(text(request, "user"), root) if request.get("user") is not None else None
+    env = _environment(user, environment, request.get("env"), root)
+    cwd = text(request, "cwd", "/")
+    if not os.path.isdir(cwd):
+        raise Refused("NO_CWD", f"working folder {cwd!r} does not exist or is not a folder")
+    argv = _argv(request)
+    try:
+        run = _start(argv, env, cwd, user, request, detached, timeout)
+    except children.StartError as error:
+        connection.send_object(protocol.STARTED, {"pid": 0})
+        connection.send(protocol.STDERR, error.message.encode("utf-8", "replace") + b"\n")
+        connection.send_object(protocol.EXIT, _exit(error.code, None, False, False, 0.0))
+        return
+    try:
+        run.outgoing += protocol.encode_object(protocol.STARTED, {"pid": run.child.pid})
+        connection.sock.setblocking(False)
+        if _relay(connection, run):
+            connection.sock.setblocking(True)
+            connection.send_bytes(bytes(run.outgoing) + _last_frame(run))
+    finally:
+        if not detached:
+            children.kill_session(run.child)
+        run.close()
+
+
+def _argv(request: Request) -> list[bytes]:
+    argv, line = request.get("argv"), request.get("shell")
+    if isinstance(line, str) and argv is None:
+        shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
+        argv = [shell, "-c", line]
+    if not isinstance(argv, list) or not argv or (line is not None and argv[-1] is not line):
+        raise Refused("INVALID", "give either argv, a list of strings, or shell, a string")
+    for word in argv:
+        if not isinstance(word, str) or "\0" in word:
+            raise Refused("INVALID", "every word of argv must be a string without NUL")
+    return [os.fsencode(word) for word in argv]
+
+
+def _environment(user: User | None, shared: dict[str, str], own: object, root: str) -> dict[bytes, bytes]:
+    whom = user if user is not None else look_up("0", root)
+    env = {"PATH": DEFAULT_PATH, "HOME": home_of(whom), "USER": whom.name, "LANG": "C.UTF-8"}
+    env.update(shared)
+    env.update(environment_of(own))
+    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+
+
+def environment_of(value: object) -> dict[str, str]:
+    """Environment variables as a request gives them, checked.
+
+    Raises:
+        Refused: not a table of strings, or a name or value that no environment can hold.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Refused("INVALID", "env must be a table of strings")
+    for name, content in value.items():
+        if not isinstance(content, str) or not name or "=" in name or "\0" in name or "\0" in content:
+            raise Refused(
+                "INVALID", f"environment variable {name!r} is not one: no =, no NUL, and a string value"
+            )
+    return value
+
+
+def _start(
+    argv: list[bytes],
+    env: dict[bytes, bytes],
+    cwd: str,
+    user: User | None,
+    request: Request,
+    detached: bool,
+    timeout: float | None,
+) -> _Run:
+    limit = integer(request, "output_limit", None)
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        if request.get("stdin") and not detached:
+            their_in, our_in = os.pipe()
+            ours.append(our_in)
+        else:
+            their_in = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        theirs.append(their_in)
+        if detached:
+            theirs += _log(request)
+        else:
+            for _ in range(2):
+                our_end, their_end = os.pipe()
+                ours.append(our_end)
+                theirs.append(their_end)
+        for fd in ours:
+            os.set_blocking(fd, False)
+        child, watched = children.spawn(argv, env, cwd, user, (theirs[0], theirs[1], theirs[2]), detached)
+    except BaseException:
+        for fd in ours:
+            os.close(fd)
+        raise
+    finally:
+        for fd in theirs:
+            os.close(fd)
+    run = _Run(child, watched, None if timeout is None or detached else child.started + timeout)
+    if not detached:
+        run.streams = [_Stream(ours[-2], protocol.STDOUT, limit), _Stream(ours[-1], protocol.STDERR, limit)]
+        run.stdin = ours[0] if len(ours) == 3 else -1
+    return run
+
+
+def _log(request: Request) -> list[int]:
+    path = text(request, "log", "/dev/null")
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o644)
+    except OSError as error:
+        raise Refused("INVALID", f"log file {path!r} cannot be opened: {error.strerror}") from None
+    return [fd, os.dup(fd)]
+
+
+def _relay(connection: Connection, run: _Run) -> bool:
+    """Move bytes until the command is over; False if the client has gone."""
+    sock = connection.sock
+    socket_fd = sock.fileno()
+    if connection.frames and not _receive(connection, run, b""):
+        return False
+    while True:
+        if run.outgoing:
+            try:
+                sent = sock.send(run.outgoing)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return False
+            else:
+                del run.outgoing[:sent]
+        ready = dict(_poller(run, socket_fd).poll(_patience(run)))
+        now = time.monotonic()
+        if socket_fd in ready and ready[socket_fd] & ~select.POLLOUT:
+            if ready[socket_fd] & select.POLLIN:
+                try:
+                    data = sock.recv(READ)
+                except BlockingIOError:
+                    data = None
+                except OSError:
+                    return False
+                if data == b"" or (data and not _receive(connection, run, data)):
+                    return False
+            else:
+                return False
+        if run.stdin in ready:
+            _feed(run)
+        read_something = False
+        for stream in [stream for stream in run.streams if stream.fd in ready]:
+            read_something |= _read(run, stream)
+        if run.watched in ready:
+            os.close(run.watched)
+            run.watched = -1
+            run.ended = now
+            run.grace_end = now + GRACE
+        if run.watched < 0 and not run.outgoing:
+            assert run.grace_end is not None
+            over = now >= run.grace_end and (not read_something or run.after_exit > AFTER_EXIT_MAX)
+            if not run.streams or over:
+                return True
+        if run.deadline is not None and now >= run.deadline and run.watched >= 0:
+            run.timed_out = True
+            run.deadline = None
+            children.kill_session(run.child)
+
+
+def _poller(run: _Run, socket_fd: int) -> "select.poll":
+    poller = select.poll()
+    wanted = select.POLLIN if len(run.stdin_pending) < STDIN_PENDING_MAX else _POLLRDHUP
+    poller.register(socket_fd, wanted | (select.POLLOUT if run.outgoing else 0))
+    if run.watched >= 0:
+        poller.register(run.watched, select.POLLIN)
+    if run.stdin >= 0 and run.stdin_pending:
+        poller.register(run.stdin, select.POLLOUT)
+    if not run.outgoing:
+        for stream in run.streams:
+            poller.register(stream.fd, select.POLLIN)
+    return poller
+
+
+def _patience(run: _Run) -> int | None:
+    """Milliseconds that poll may wait."""
+    until = run.deadline
+    if run.grace_end is not None and not run.outgoing:
+        until = run.grace_end
+    if until is None:
+        return None
+    return max(0, int((until - time.monotonic()) * 1000) + 1)
+
+
+def _receive(connection: Connection, run: _Run, data: bytes) -> bool:
+    """Take the client's frames; False if it talks nonsense."""
+    try:
+        frames = connection.take(data)
+    except protocol.ProtocolError:
+        return False
+    for kind, payload in frames:
+        if kind == protocol.STDIN:
+            if run.stdin >= 0 and not run.stdin_ended:
+                run.stdin_pending += payload
+        elif kind == protocol.STDIN_EOF:
+            run.stdin_ended = True
+        elif kind == protocol.SIGNAL and len(payload) == 1 and 0 < payload[0] < 65:
+            children.signal_group(run.child, payload[0])
+        else:
+            return False
+    _feed(run)
+    return True
+
+
+def _feed(run: _Run) -> None:
+    if run.stdin < 0:
+        run.stdin_pending.clear()
+        return
+    try:
+        if run.stdin_pending:
+            del run.stdin_pending[: os.write(run.stdin, run.stdin_pending[:READ])]
+        finished = run.stdin_ended and not run.stdin_pending
+    except BlockingIOError:
+        return
+    except OSError:  # the command has closed its end
+        finished = True
+    if finished:
+        os.close(run.stdin)
+        run.stdin = -1
+        run.stdin_pending.clear()
+
+
+def _read(run: _Run, stream: _Stream) -> bool:
+    """Read once from ``stream``; False if there was nothing, or its end."""
+    try:
+        data = os.read(stream.fd, READ)
+    except BlockingIOError:
+        return False
+    if not data:
+        os.close(stream.fd)
+        run.streams.remove(stream)
+        return False
+    if run.watched < 0:
+        run.after_exit += len(data)
+    if stream.left is not None:
+        if len(data) > stream.left:
+            data = data[: stream.left]
+            run.truncated = True
+        stream.left -= len(data)
+    if data:
+        run.outgoing += protocol.encode_frame(stream.kind, data)
+    return True
+
+
+def _last_frame(run: _Run) -> bytes:
+    assert run.child.status is not None
+    code, signal = children.exit_code(run.child.status)
+    if run.timed_out:
+        code = TIMED_OUT
+    seconds = run.ended - run.child.started
+    return protocol.encode_object(protocol.EXIT, _exit(code, signal, run.timed_out, run.truncated, seconds))
+
+
+def _exit(
+    code: int, signal: int | None, timed_out: bool, truncated: bool, seconds: float
+) -> dict[str, object]:
+    return {
+        "code": code,
+        "signal": signal,
+        "timed_out": timed_out,
+        "truncated": truncated,
+        "seconds": round(seconds, 6),
+    }

@@ -1,0 +1,90 @@
+"""``place``: one COPY step, done by a child interpreter. Runs inside, standard library only.
+
+``tarfile`` and what it imports cost 5 MB, which would stay in every snapshot; so ``place`` is a program of
+its own.
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING or __package__:
+    from thawbox.guest import children, commands, protocol
+    from thawbox.guest.wire import Connection, Refused
+else:
+    import children
+    import commands
+    import protocol
+    from wire import Connection, Refused
+
+REPLY_MAX = 64 * 1024
+
+
+def interpreter() -> list[str]:
+    """How to start the interpreter that runs us: relocated with its own loader, or a plain one in tests."""
+    base = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if os.path.exists(base + "/ld.so"):
+        return [base + "/ld.so", "--library-path", base + "/lib", base + "/bin/python3", "-I", "-S"]
+    return [sys.executable, "-I", "-S"]
+
+
+def place(connection: Connection, request: dict[str, object], root: str) -> dict[str, object]:
+    """Take a tar stream in DATA frames and put its members where Docker's COPY would.
+
+    Raises:
+        Refused: what the program says (see ``place``).
+        Gone: the client closed before END.
+    """
+    here = os.path.dirname(os.path.abspath(__file__))
+    program = next(path for path in (here + "/place.pyc", here + "/place.py") if os.path.exists(path))
+    fields = {name: request.get(name) for name in ("dest", "cwd", "owner", "permissions")}
+    argv = [*interpreter(), program, protocol.encode_json({**fields, "root": root}).decode()]
+    their_in, our_in = os.pipe()
+    our_out, their_out = os.pipe()
+    child = None
+    try:
+        try:
+            child, watched = children.spawn(
+                [os.fsencode(word) for word in argv],
+                {b"PATH": commands.DEFAULT_PATH.encode()},
+                "/",
+                None,
+                (their_in, their_out, 2),
+            )
+            os.close(watched)
+        finally:
+            os.close(their_in)
+            os.close(their_out)
+        try:
+            _forward(connection, our_in)
+        finally:
+            os.close(our_in)
+            our_in = -1
+        reply = b""
+        while len(reply) < REPLY_MAX and (data := os.read(our_out, REPLY_MAX)):
+            reply += data
+    finally:
+        if child is not None:
+            children.kill_session(child)
+        for fd in (our_in, our_out):
+            if fd >= 0:
+                os.close(fd)
+    answer = protocol.decode_object(reply or b'{"code":"INTERNAL","message":"place ended without a word"}')
+    if "code" in answer:
+        raise Refused(str(answer["code"]), str(answer.get("message")))
+    return answer
+
+
+def _forward(connection: Connection, pipe: int) -> None:
+    while True:
+        kind, payload = connection.next_frame()
+        if kind == protocol.END:
+            return
+        if kind != protocol.DATA:
+            raise Refused("INVALID", "only DATA and END may follow")
+        view = memoryview(payload)
+        try:
+            while view:
+                view = view[os.write(pipe, view) :]
+        except BrokenPipeError:  # it has seen enough, and has said why
+            return

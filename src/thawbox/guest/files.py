@@ -1,0 +1,288 @@
+"""File operations inside the guest: ``read``, ``write``, ``stat``, ``list``, ``mkdir``, ``remove``.
+
+Runs inside, standard library only. Everything is done as root; nothing here ever opens a pipe or a device,
+which could block or do something.
+"""
+
+import errno
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING or __package__:
+    from thawbox.guest import protocol
+    from thawbox.guest.users import look_up
+    from thawbox.guest.wire import Connection, Refused, integer, text
+else:
+    import protocol
+    from users import look_up
+    from wire import Connection, Refused, integer, text
+
+Request = dict[str, object]
+Object = dict[str, object]
+
+PAGE = 1000
+"""Entries of a folder in one DATA frame."""
+_TYPES = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+_CODES = {errno.ENOENT: "NOT_FOUND", errno.EEXIST: "ALREADY_EXISTS", errno.EISDIR: "IS_DIRECTORY"}
+
+
+def refused(error: OSError, path: str) -> Refused:
+    """An operating system error as what the client sees: NOT_FOUND and the like, else the errno's name."""
+    number = error.errno or 0
+    code = _CODES.get(number) or errno.errorcode.get(number, "EIO")
+    return Refused(code, f"{path}: {(error.strerror or str(error)).lower()}")
+
+
+def read(connection: Connection, request: Request) -> None:
+    """RESULT with the file's state, DATA, END.
+
+    Raises:
+        Refused: NOT_FOUND, IS_DIRECTORY, NOT_REGULAR, or an errno.
+    """
+    path = text(request, "path")
+    offset = integer(request, "offset", 0) or 0
+    left = integer(request, "length", None)
+    _must_be_regular(path, os.stat(path))
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        state = os.fstat(fd)
+        _must_be_regular(path, state)
+        connection.send_object(protocol.RESULT, _describe(state))
+        if offset:
+            os.lseek(fd, offset, os.SEEK_SET)
+        while left is None or left > 0:
+            data = os.read(fd, protocol.CHUNK if left is None else min(left, protocol.CHUNK))
+            if not data:
+                break
+            connection.send(protocol.DATA, data)
+            if left is not None:
+                left -= len(data)
+        connection.send(protocol.END)
+    finally:
+        os.close(fd)
+
+
+def _must_be_regular(path: str, state: os.stat_result) -> None:
+    if stat.S_ISDIR(state.st_mode):
+        raise Refused("IS_DIRECTORY", f"{path} is a folder")
+    if not stat.S_ISREG(state.st_mode):
+        raise Refused("NOT_REGULAR", f"{path} is not a regular file")
+
+
+def write(connection: Connection, request: Request, root: str) -> Object:
+    """Take DATA until END and put it at ``path``, whole or not at all.
+
+    A link at ``path`` is followed. An overwritten file passes its mode and owner on unless the request has
+    others.
+
+    Raises:
+        Refused: IS_DIRECTORY, NOT_REGULAR, ALREADY_EXISTS, or an errno (ENOSPC).
+        Gone: the client closed before END.
+    """
+    path = text(request, "path")
+    mode = integer(request, "mode", None)
+    overwrite = request.get("overwrite", True)
+    user = look_up(text(request, "user"), root) if request.get("user") is not None else None
+    target = os.path.realpath(path)
+    old = _state(target)
+    if old is not None:
+        _must_be_regular(path, old)
+        if not overwrite:
+            raise Refused("ALREADY_EXISTS", f"{path} already exists")
+    if path.endswith("/"):
+        raise Refused("IS_DIRECTORY", f"{path} names a folder")
+    folder = os.path.dirname(target)
+    if request.get("mkdirs", True):
+        for made in make_folders(folder):
+            if user is not None:
+                os.chown(made, user.uid, user.gid)
+    temporary = os.path.join(folder, ".thawbox-" + os.urandom(8).hex())
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            size = _receive(connection, fd)
+            if user is not None:
+                os.fchown(fd, user.uid, user.gid)
+            elif old is not None and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(fd, old.st_uid, old.st_gid)
+            if mode is None:
+                mode = 0o644 if old is None else old.st_mode
+            os.fchmod(fd, mode & 0o7777)  # after chown, which clears the setuid bits
+        finally:
+            os.close(fd)
+        if overwrite:
+            os.rename(temporary, target)
+        else:
+            os.link(temporary, target)  # unlike rename it fails if somebody was faster
+            os.unlink(temporary)
+    except BaseException:
+        try:  # noqa: SIM105
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
+    return {"size": size, "path": target}
+
+
+def _state(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _receive(connection: Connection, fd: int) -> int:
+    size = 0
+    while True:
+        kind, payload = connection.next_frame()
+        if kind == protocol.END:
+            return size
+        if kind != protocol.DATA:
+            raise Refused("INVALID", "only DATA and END may follow")
+        view = memoryview(payload)
+        while view:
+            view = view[os.write(fd, view) :]
+        size += len(payload)
+
+
+def make_folders(path: str, mode: int = 0o755) -> list[str]:
+    """Make ``path`` and what it lacks above it; returns what was made, outermost first."""
+    missing: list[str] = []
+    while path not in ("", "/") and not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    missing.reverse()
+    for folder in missing:
+        os.mkdir(folder, mode)
+        os.chmod(folder, mode)
+    return missing
+
+
+def stat_path(request: Request) -> Object:
+    """State of ``path``; of a link itself unless ``follow``.
+
+    Raises:
+        Refused: NOT_FOUND or an errno.
+    """
+    return describe_path(text(request, "path"), bool(request.get("follow")))
+
+
+def describe_path(path: str, follow: bool = False) -> Object:
+    """Type, size, mode, owner and times; ``target`` for a link."""
+    state = os.stat(path) if follow else os.lstat(path)
+    description = _describe(state)
+    if description["type"] == "symlink":
+        description["target"] = os.readlink(path)
+    return description
+
+
+def _describe(state: os.stat_result) -> Object:
+    return {
+        "type": _TYPES.get(stat.S_IFMT(state.st_mode), "unknown"),
+        "size": state.st_size,
+        "mode": stat.S_IMODE(state.st_mode),
+        "uid": state.st_uid,
+        "gid": state.st_gid,
+        "mtime": state.st_mtime,
+    }
+
+
+def list_folder(connection: Connection, request: Request) -> None:
+    """DATA frames, each a JSON list of entries by name, then END.
+
+    Raises:
+        Refused: NOT_FOUND, ENOTDIR, or another errno.
+    """
+    path = text(request, "path")
+    names = sorted(os.listdir(path))
+    for at in range(0, len(names), PAGE):
+        entries: list[Object] = []
+        for name in names[at : at + PAGE]:
+            try:
+                entries.append({"name": name, **describe_path(os.path.join(path, name))})
+            except FileNotFoundError:
+                continue  # removed meanwhile
+        connection.send(protocol.DATA, protocol.encode_json(entries))
+    connection.send(protocol.END)
+
+
+def mkdir(request: Request) -> Object:
+    """Make a folder; with ``parents`` an existing one is fine.
+
+    Raises:
+        Refused: ALREADY_EXISTS, NOT_FOUND, or another errno.
+    """
+    path = text(request, "path")
+    given = integer(request, "mode", None)
+    mode = 0o755 if given is None else given & 0o7777
+    if request.get("parents"):
+        if os.path.isdir(path):
+            return {}
+        make_folders(os.path.dirname(path.rstrip("/")))
+    os.mkdir(path, mode)
+    os.chmod(path, mode)
+    return {}
+
+
+def is_root(path: str) -> bool:
+    """Whether ``path`` is the root folder, however it is spelled (``/``, ``//``, ``/tmp/..``, a bind of it).
+
+    Compared by what it is, not by how it is written: ``os.path.abspath("//")`` is ``//``, not ``/``.
+    """
+    try:
+        return os.path.samestat(os.stat(path), os.stat("/"))
+    except OSError:
+        return False
+
+
+def remove(request: Request) -> Object:
+    """Remove a file, a link, an empty folder, or with ``recursive`` a folder and all in it.
+
+    Raises:
+        Refused: NOT_FOUND, ENOTEMPTY, or another errno.
+    """
+    path = text(request, "path")
+    state = os.lstat(path)
+    if not stat.S_ISDIR(state.st_mode):
+        os.unlink(path)
+        return {}
+    if is_root(path):
+        raise Refused("INVALID", "/ cannot be removed")
+    if request.get("recursive"):
+        # fwalk holds folders by descriptor: nobody can make us leave the tree by swapping one for a link.
+        for _, folders, files, fd in os.fwalk(path, topdown=False, follow_symlinks=False):
+            for name in files:
+                os.unlink(name, dir_fd=fd)
+            for name in folders:
+                try:
+                    os.rmdir(name, dir_fd=fd)
+                except NotADirectoryError:  # a link to a folder
+                    os.unlink(name, dir_fd=fd)
+    os.rmdir(path)
+    return {}
+
+
+def replace_text(path: str, content: str) -> None:
+    """Make ``path`` hold ``content``; untouched if it does already. A link there is replaced, not
+    followed."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            if not os.path.islink(path) and file.read() == content:
+                return
+    except OSError:
+        pass
+    make_folders(os.path.dirname(path))
+    temporary = path + ".thawbox"
+    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(content)
+    os.chmod(temporary, 0o644)
+    os.rename(temporary, path)

@@ -1,0 +1,158 @@
+"""A guest that lies: the client answers with a GuestFault, in bounded time and memory."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from thawbox.errors import GuestFault
+from thawbox.guest import client, protocol
+from thawbox.guest.client import Endpoint, GuestError
+from thawbox.guest.protocol import encode_frame, encode_object
+
+SECRET = "0" * 64
+
+
+@asynccontextmanager
+async def guest(answer: bytes, *, stays_open: bool = False) -> AsyncIterator[Endpoint]:
+    """A guest that says ``answer`` to everything."""
+    over = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer)
+        try:
+            await writer.drain()
+            if stays_open:
+                await over.wait()
+        except ConnectionError:
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    try:
+        yield Endpoint("127.0.0.1", server.sockets[0].getsockname()[1], SECRET)
+    finally:
+        over.set()
+        server.close()
+
+
+STARTED = encode_object(protocol.STARTED, {"pid": 5})
+NONSENSE = {
+    "nothing": b"",
+    "HTTP": b"HTTP/1.1 200 OK\r\n\r\n",
+    "zeros": b"\0" * 1000,
+    "half a header": b"\x10\0",
+    "half a frame": encode_object(protocol.RESULT, {"pid": 1})[:-1],
+    "a huge frame": b"\x10\xff\xff\xff\xff",
+    "no JSON": encode_frame(protocol.RESULT, b"{"),
+    "deep JSON": encode_frame(protocol.RESULT, b'{"a":' * 100_000),
+    "a list": encode_frame(protocol.RESULT, b"[]"),
+    "another frame": encode_frame(protocol.STDOUT, b"x"),
+    "an error that is none": encode_object(protocol.ERROR, {"code": 5}),
+    "more after the answer": encode_object(protocol.RESULT, {"ok": True}) + b"x",
+}
+
+
+@pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
+async def test_nonsense_to_a_question(answer: bytes) -> None:
+    async with guest(answer) as endpoint:
+        with pytest.raises(GuestFault):
+            await client.probe(endpoint, "file", "/x")
+
+
+@pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
+async def test_nonsense_to_a_command(answer: bytes) -> None:
+    async with guest(answer) as endpoint:
+        with pytest.raises(GuestFault):
+            await client.run(endpoint, argv=["true"])
+    async with guest(STARTED + answer) as endpoint:
+        with pytest.raises(GuestFault):
+            await client.run(endpoint, argv=["true"])
+
+
+EXIT = {"code": 0, "signal": None, "timed_out": False, "truncated": False, "seconds": 0.1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"code": "0"},
+        {"code": True},
+        {"signal": "9"},
+        {"timed_out": 1},
+        {"seconds": "x"},
+        {"seconds": 10**400},
+    ],
+)
+async def test_an_end_with_wrong_types(wrong: dict[str, object]) -> None:
+    async with guest(STARTED + encode_object(protocol.EXIT, {**EXIT, **wrong})) as endpoint:
+        with pytest.raises(GuestFault, match=next(iter(wrong))):
+            await client.run(endpoint, argv=["true"])
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+async def test_numbers_that_are_none(number: str) -> None:
+    text = json.dumps(EXIT).replace("0.1", number).encode()
+    async with guest(STARTED + encode_frame(protocol.EXIT, text)) as endpoint:
+        with pytest.raises(GuestFault, match="seconds"):
+            await client.run(endpoint, argv=["true"])
+
+
+async def test_more_output_than_asked_for_is_cut() -> None:
+    flood = encode_frame(protocol.STDOUT, b"x" * 1_000_000) * 5
+    async with guest(STARTED + flood + encode_object(protocol.EXIT, dict(EXIT))) as endpoint:
+        done = await client.run(endpoint, argv=["true"], output_limit=1000)
+    assert (len(done.stdout), done.truncated) == (1000, True)
+
+
+CALLS: dict[str, Callable[[Endpoint], Awaitable[object]]] = {
+    "ping": lambda endpoint: client.ping(endpoint, timeout=0.05),
+    "init": lambda endpoint: client.init(endpoint, timeout=0.05),
+    "stat": lambda endpoint: client.stat(endpoint, "/", timeout=0.05),
+    "list": lambda endpoint: client.list_dir(endpoint, "/", timeout=0.05),
+    "write": lambda endpoint: client.write_file(endpoint, "/f", b"x" * 30_000_000, timeout=0.05),
+    "place": lambda endpoint: client.place(endpoint, b"x" * 30_000_000, dest="/", timeout=0.05),
+    "wait_ready": lambda endpoint: client.wait_ready(endpoint, 0.05),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_silence_ends(call: Callable[[Endpoint], Awaitable[object]]) -> None:
+    async with guest(b"", stays_open=True) as endpoint:
+        with pytest.raises(GuestFault, match="did not answer within"):
+            await call(endpoint)
+
+
+async def test_an_endless_listing_ends() -> None:
+    entry = {"type": "file", "size": 0, "mode": 0, "uid": 0, "gid": 0, "mtime": 0, "name": "x"}
+    page = encode_frame(protocol.DATA, json.dumps([entry] * 9000).encode())
+    async with guest(page * 30) as endpoint:
+        with pytest.raises(GuestError, match="entries"):
+            await client.list_dir(endpoint, "/")
+
+
+@pytest.mark.parametrize("page", [b"{}", b"[1]", b"[{}]", b'[{"type":5}]', b"[" * 1000])
+async def test_a_listing_that_is_none(page: bytes) -> None:
+    async with guest(encode_frame(protocol.DATA, page) + encode_frame(protocol.END)) as endpoint:
+        with pytest.raises(GuestFault):
+            await client.list_dir(endpoint, "/")
+
+
+@pytest.mark.parametrize("value", [{}, {"load": [1, 2]}, {"load": "abc"}])
+async def test_usage_that_is_none(value: dict[str, object]) -> None:
+    async with guest(encode_object(protocol.RESULT, value)) as endpoint:
+        with pytest.raises(GuestFault):
+            await client.usage(endpoint)
+
+
+async def test_an_over_long_request_is_the_callers_fault() -> None:
+    with pytest.raises(GuestError) as caught:
+        await client.run(Endpoint("127.0.0.1", 1, SECRET), shell="x" * 2_000_000)
+    assert caught.value.code == "INVALID"
+
+
+def test_the_secret_is_not_shown() -> None:
+    assert SECRET not in repr(Endpoint("127.0.0.1", 1, SECRET))

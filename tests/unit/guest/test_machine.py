@@ -1,0 +1,169 @@
+"""Identity, counters, probes and quiet."""
+
+import asyncio
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from thawbox.guest import client
+from thawbox.guest.channel import connect
+from thawbox.guest.client import Endpoint, GuestError
+
+from .conftest import Agent
+
+
+async def test_init_gives_names_and_may_be_repeated(own_agent: Agent) -> None:
+    for name in ("first", "second"):
+        await client.init(
+            own_agent.endpoint,
+            env={"NAME": name},
+            hostname=name,
+            entropy=os.urandom(32),
+            sandbox_id=name,
+            hosts=f"127.0.0.1 {name}\n",
+            resolv_conf=f"search {name}\n",
+        )
+        assert (own_agent.root / "etc/hostname").read_text() == f"{name}\n"
+        assert (own_agent.root / "etc/hosts").read_text() == f"127.0.0.1 {name}\n"
+        assert (own_agent.root / "etc/resolv.conf").read_text() == f"search {name}\n"
+        assert (await client.run(own_agent.endpoint, shell="echo $NAME")).stdout.decode() == f"{name}\n"
+    assert (own_agent.root / "workspace").is_dir()
+
+
+async def test_init_leaves_alone_what_it_does_not_name(own_agent: Agent) -> None:
+    (own_agent.root / "etc/hosts").write_text("mine\n")
+    await client.init(own_agent.endpoint, env={"A": "1"})
+    await client.init(own_agent.endpoint, hostname="box")
+    assert (own_agent.root / "etc/hosts").read_text() == "mine\n"
+    assert not (own_agent.root / "etc/resolv.conf").exists()
+    assert (await client.run(own_agent.endpoint, shell="echo $A")).stdout == b"1\n"
+
+
+async def test_an_environment_replaces_the_one_before(own_agent: Agent) -> None:
+    await client.init(own_agent.endpoint, env={"A": "1"})
+    await client.init(own_agent.endpoint, env={"B": "2"})
+    assert (await client.run(own_agent.endpoint, shell="echo $A$B")).stdout == b"2\n"
+
+
+async def test_a_link_for_name_servers_is_replaced_not_followed(own_agent: Agent) -> None:
+    etc = own_agent.root / "etc"
+    (etc / "elsewhere").write_text("untouched\n")
+    (etc / "resolv.conf").symlink_to("elsewhere")
+    await client.init(own_agent.endpoint, name_servers=["192.0.2.1", "192.0.2.2"])
+    assert (etc / "resolv.conf").read_text() == "nameserver 192.0.2.1\nnameserver 192.0.2.2\n"
+    assert (etc / "elsewhere").read_text() == "untouched\n"
+
+
+async def test_the_name_of_a_machine_that_is_not_ours_is_left_alone(own_agent: Agent) -> None:
+    before = socket.gethostname()
+    await client.init(own_agent.endpoint, hostname="not-ours")
+    assert socket.gethostname() == before
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"env": {"A": 1}},
+        {"env": []},
+        {"entropy": "xyz"},
+        {"entropy": 5},
+        {"hostname": ""},
+        {"name_servers": "x"},
+    ],
+)
+async def test_ill_formed_init(endpoint: Endpoint, fields: dict[str, object]) -> None:
+    with pytest.raises(GuestError) as caught:
+        async with connect(endpoint, "init", fields) as channel:
+            await channel.receive()
+    assert caught.value.code == "INVALID"
+
+
+async def test_usage_counts(endpoint: Endpoint) -> None:
+    usage = await client.usage(endpoint)
+    assert 0 < usage["memory_used"] < usage["memory_total"]
+    assert 0 <= usage["disk_used"] < usage["disk_total"]
+    assert usage["processes"] > 1
+    assert usage["cpus"] >= 1
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_probe_of_a_port(endpoint: Endpoint, address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        server = socket.create_server((address, 0), family=family)
+    except OSError:
+        pytest.skip(f"this machine has no {address}")
+    port = server.getsockname()[1]
+    try:
+        assert await client.probe(endpoint, "port", port)
+    finally:
+        server.close()
+    assert not await client.probe(endpoint, "port", port)
+
+
+async def test_probe_of_a_file(endpoint: Endpoint, tmp_path: Path) -> None:
+    assert not await client.probe(endpoint, "file", str(tmp_path / "f"))
+    (tmp_path / "f").touch()
+    assert await client.probe(endpoint, "file", str(tmp_path / "f"))
+
+
+async def test_probe_of_a_process_by_command_and_by_name(endpoint: Endpoint, tmp_path: Path) -> None:
+    name = f"gt{os.getpid()}"
+    (tmp_path / name).symlink_to("/bin/sleep")
+    assert not await client.probe(endpoint, "process", name)
+    async with client.spawn(endpoint, argv=[str(tmp_path / name), "1000"]) as process:
+        assert await client.probe(endpoint, "process", name)
+        comm = Path(f"/proc/{process.pid}/comm").read_text().strip()
+        assert await client.probe(endpoint, "process", comm)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [("port", 0), ("port", 65536), ("port", "80"), ("file", 5), ("process", ""), ("moon", "full")],
+)
+async def test_ill_formed_probe(endpoint: Endpoint, kind: str, target: int | str) -> None:
+    with pytest.raises(GuestError) as caught:
+        await client.probe(endpoint, kind, target)
+    assert caught.value.code == "INVALID"
+
+
+@pytest.mark.parametrize(("answer", "code"), [("200 OK", 0), ("204 No Content", 1), ("500 Oops", 1)])
+async def test_the_url_script_accepts_200_alone(answer: str, code: int) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(
+                f"HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+            )
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    argv = client.url_probe_argv(f"http://127.0.0.1:{port}/")
+    script = argv[argv.index("-c") :]
+    process = await asyncio.create_subprocess_exec(
+        "/usr/bin/env", "-i", "python3", "-I", "-S", *script, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert await process.wait() == code
+    thread.join()
+    server.close()
+
+
+async def test_quiesce_leaves_no_connection(own_agent: Agent) -> None:
+    await client.ping(own_agent.endpoint)
+    await client.quiesce(own_agent.endpoint)
+    port = f":{own_agent.endpoint.port:04X}"
+    async with asyncio.timeout(20):
+        while True:
+            lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+            states = {line.split()[3] for line in lines if line.split()[1].endswith(port)}
+            if not states & {"01", "08"}:  # established, or closed by the other side only
+                break
+            await asyncio.sleep(0.01)
+    await client.ping(own_agent.endpoint)
