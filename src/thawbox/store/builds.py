@@ -1,0 +1,218 @@
+"""Builds: one row per attempt; the rows that are ``queued`` are the queue.
+
+The API's build id is the template's id and means the newest attempt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .rows import value, value_or_none
+from .schema import builds, templates
+
+QUEUED = "queued"
+BUILDING = "building"
+ACTIVE = "active"
+FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRow:
+    """One attempt to build a template. Times are seconds since 1970."""
+
+    id: int
+    template_id: int
+    organization_id: int
+    recipe: Mapping[str, Any]
+    credentials: Mapping[str, Any] | None = field(repr=False)
+    status: str
+    """queued, building, active or failed"""
+    progress: int
+    """0 to 100"""
+    current_step: str | None
+    error_message: str | None
+    counts: bool
+    """Towards the organisation's quota."""
+    timings: Mapping[str, float] | None
+    """Phase -> seconds."""
+    created_at: float
+    started_at: float | None
+    completed_at: float | None
+
+    @property
+    def ended(self) -> bool:
+        """It will not change any more."""
+        return self.status in (ACTIVE, FAILED)
+
+
+async def create(
+    c: AsyncConnection,
+    *,
+    template_id: int,
+    organization_id: int,
+    recipe: Mapping[str, Any],
+    credentials: Mapping[str, Any] | None = None,
+    counts: bool = True,
+) -> BuildRow:
+    """A new attempt, at the end of the queue."""
+    statement = (
+        sa.insert(builds)
+        .values(
+            template_id=template_id,
+            organization_id=organization_id,
+            recipe=dict(recipe),
+            credentials=dict(credentials) if credentials is not None else None,
+            status=QUEUED,
+            counts=counts,
+            created_at=time.time(),
+        )
+        .returning(builds)
+    )
+    return value(BuildRow, (await c.execute(statement)).one())
+
+
+async def get(c: AsyncConnection, build_id: int) -> BuildRow | None:
+    """The attempt with this id (not the API's build id: see ``newest``)."""
+    statement = sa.select(builds).where(builds.c.id == build_id)
+    return value_or_none(BuildRow, (await c.execute(statement)).one_or_none())
+
+
+async def newest(c: AsyncConnection, template_id: int) -> BuildRow | None:
+    """The newest attempt of a template; a deleted template's too."""
+    statement = (
+        sa.select(builds).where(builds.c.template_id == template_id).order_by(builds.c.id.desc()).limit(1)
+    )
+    return value_or_none(BuildRow, (await c.execute(statement)).one_or_none())
+
+
+async def with_status(c: AsyncConnection, *statuses: str) -> list[BuildRow]:
+    """All attempts in one of these states, oldest first."""
+    statement = sa.select(builds).where(builds.c.status.in_(statuses)).order_by(builds.c.id)
+    return [value(BuildRow, row) for row in await c.execute(statement)]
+
+
+async def running_per_organization(c: AsyncConnection) -> dict[int, int]:
+    """Organisation -> how many of its builds run now."""
+    statement = (
+        sa.select(builds.c.organization_id, sa.func.count())
+        .where(builds.c.status == BUILDING)
+        .group_by(builds.c.organization_id)
+    )
+    return {row[0]: row[1] for row in await c.execute(statement)}
+
+
+async def claim_next(c: AsyncConnection) -> BuildRow | None:
+    """Take the build whose turn it is out of the queue: it is ``building`` from now on. None: nothing waits.
+
+    Fair: the organisation with the fewest running builds is next, among equals the one that waits longest; a
+    template has one build at a time. Call it inside a write.
+    """
+    running = sa.select(builds).where(builds.c.status == BUILDING).subquery()
+    of_organization = (
+        sa.select(sa.func.count())
+        .where(running.c.organization_id == builds.c.organization_id)
+        .scalar_subquery()
+    )
+    of_template = sa.exists().where(running.c.template_id == builds.c.template_id)
+    statement = (
+        sa.select(builds)
+        .where(builds.c.status == QUEUED, ~of_template)
+        .order_by(of_organization, builds.c.id)
+        .limit(1)
+    )
+    row = (await c.execute(statement)).one_or_none()
+    if row is None:
+        return None
+    claimed = (
+        sa.update(builds)
+        .where(builds.c.id == row.id, builds.c.status == QUEUED)
+        .values(status=BUILDING, started_at=time.time())
+        .returning(builds)
+    )
+    return value_or_none(BuildRow, (await c.execute(claimed)).one_or_none())
+
+
+async def set_progress(c: AsyncConnection, build_id: int, progress: int, current_step: str | None) -> None:
+    """Say how far a running build is; one that ended stays as it is."""
+    await c.execute(
+        sa.update(builds)
+        .where(builds.c.id == build_id, builds.c.status == BUILDING)
+        .values(progress=progress, current_step=current_step)
+    )
+
+
+async def finish(
+    c: AsyncConnection,
+    build_id: int,
+    *,
+    status: str,
+    error_message: str | None = None,
+    timings: Mapping[str, float] | None = None,
+) -> bool:
+    """End a build as ``active`` or ``failed`` and forget its credentials. False: it had ended before."""
+    fields: dict[str, Any] = {
+        "status": status,
+        "error_message": error_message,
+        "timings": dict(timings) if timings is not None else None,
+        "credentials": None,
+        "completed_at": time.time(),
+    }
+    if status == ACTIVE:
+        fields |= {"progress": 100, "current_step": None}
+    statement = (
+        sa.update(builds)
+        .where(builds.c.id == build_id, builds.c.status.in_((QUEUED, BUILDING)))
+        .values(**fields)
+    )
+    return (await c.execute(statement)).rowcount == 1
+
+
+async def requeue_interrupted(c: AsyncConnection) -> list[int]:
+    """Put builds that ran when the server ended back into the queue, at their old place; their ids."""
+    statement = (
+        sa.update(builds)
+        .where(builds.c.status == BUILDING)
+        .values(status=QUEUED, started_at=None)
+        .returning(builds.c.id)
+    )
+    return sorted((await c.execute(statement)).scalars())
+
+
+async def counted_since(c: AsyncConnection, organization_id: int, since: float) -> list[float]:
+    """When the builds that count towards the quota were asked for, from ``since`` on, oldest first."""
+    statement = (
+        sa.select(builds.c.created_at)
+        .where(
+            builds.c.organization_id == organization_id,
+            builds.c.counts,
+            builds.c.created_at >= since,
+        )
+        .order_by(builds.c.created_at)
+    )
+    return list((await c.execute(statement)).scalars())
+
+
+async def set_counts(c: AsyncConnection, build_id: int, counts: bool) -> None:
+    """Whether this attempt counts towards the quota."""
+    await c.execute(sa.update(builds).where(builds.c.id == build_id).values(counts=counts))
+
+
+async def delete_ended_before(c: AsyncConnection, before: float) -> list[int]:
+    """Remove attempts that ended before then, except the newest of a living template; their ids."""
+    newest_of_living = (
+        sa.select(sa.func.max(builds.c.id))
+        .where(builds.c.template_id.in_(sa.select(templates.c.id)))
+        .group_by(builds.c.template_id)
+    )
+    statement = (
+        sa.delete(builds)
+        .where(builds.c.completed_at < before, builds.c.id.not_in(newest_of_living))
+        .returning(builds.c.id)
+    )
+    return sorted((await c.execute(statement)).scalars())

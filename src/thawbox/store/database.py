@@ -1,0 +1,148 @@
+"""The database: where it is, how it is opened, how one reads and writes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from thawbox.errors import InternalFault
+from thawbox.settings import Settings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+FILE_NAME = "thawbox.db"
+_BUSY_TIMEOUT_MS = 20_000  # other processes (the command line) write to the same file
+
+
+class DatabaseTooNew(InternalFault):
+    """The database was written by a newer Thawbox."""
+
+
+class Database:
+    """An engine, with a way to read and a way to write.
+
+    Both contexts hand out a connection of their own; leave them soon. Reads see each statement's own state
+    (no transaction is held open). A write is one transaction: committed when its block ends, rolled back when
+    the block raises or is cancelled. Do not open a write inside a write: on SQLite that waits for itself.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine: AsyncEngine = _engine(url)
+        self._sqlite = self.engine.dialect.name == "sqlite"
+        # SQLite has one writer. Waiting here is fair and wakes at once; SQLite's own busy handler sleeps.
+        self._writer = asyncio.Lock()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for SELECTs."""
+        async with self.engine.connect() as connection:
+            if not self._sqlite:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction that can write (SQLite: BEGIN IMMEDIATE)."""
+        async with AsyncExitStack() as stack:
+            if self._sqlite:
+                await stack.enter_async_context(self._writer)
+            connection = await stack.enter_async_context(self.engine.connect())
+            if self._sqlite:
+                await connection.execution_options(thawbox_write=True)
+            async with connection.begin():
+                yield connection
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def default_url(settings: Settings) -> str:
+    """The URL of the database that ``settings`` mean."""
+    return settings.database_url or f"sqlite+aiosqlite:///{settings.state / FILE_NAME}"
+
+
+async def open_database(settings: Settings) -> Database:
+    """Open the database, make it if it is missing, bring its tables up to date.
+
+    The state folder is made with mode 0700 and a SQLite file with 0600: keys' hashes and secrets live there.
+
+    Raises:
+        DatabaseTooNew: a newer Thawbox migrated it.
+        OSError: the folder or the file cannot be made.
+    """
+    if settings.database_url is None:
+        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _touch_private(settings.state / FILE_NAME)
+    database = Database(default_url(settings))
+    try:
+        async with database.write() as connection:
+            await connection.run_sync(_migrate)
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+def migrations_config() -> Config:
+    """Alembic's configuration, without an ini file; the scripts are part of the package."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _migrate(connection: sa.Connection) -> None:
+    config = migrations_config()
+    scripts = ScriptDirectory.from_config(config)
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current == scripts.get_current_head():
+        return
+    if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+        raise DatabaseTooNew(
+            f"The database is at revision {current!r}, which this Thawbox does not know: it was used with a "
+            "newer one. Install that version again, or name another state folder."
+        )
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _engine(url: str) -> AsyncEngine:
+    engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.isolation_level = None  # the driver must not begin transactions behind our back
+    cursor = dbapi_connection.cursor()
+    for pragma in (
+        f"busy_timeout={_BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get("thawbox_write"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _touch_private(path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)

@@ -1,0 +1,1 @@
+"""Alembic's scripts: how tables of older versions become those of ``schema``."""

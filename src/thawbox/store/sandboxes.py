@@ -1,0 +1,157 @@
+"""Sandboxes: one row for each that lives. A deleted sandbox has no row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .rows import columns_of, value, value_or_none
+from .schema import sandboxes
+
+# Built once, because every request at the gateway runs it.
+_BY_ID = sa.select(sandboxes).where(sandboxes.c.id == sa.bindparam("sandbox_id"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxRow:
+    """A sandbox. Times are seconds since 1970."""
+
+    id: str
+    organization_id: int
+    template_id: int
+    template_name: str
+    snapshot_key: str
+    status: str
+    """creating, running, paused, stopped or error"""
+    reason: str | None = None
+    """Why it is in error."""
+    cpu: int
+    memory_mb: int
+    disk_gb: int
+    internet_access: bool
+    live: bool
+    slot: int | None = None
+    secret: str = field(repr=False)
+    """What the agent inside wants to hear."""
+    boot_path: str | None = None
+    """warm, shell, created or cold"""
+    timings: Mapping[str, float] | None = None
+    """Stage -> milliseconds."""
+    timeout_seconds: int | None = None
+    expires_at: float | None = None
+    created_at: float
+    token_expires_at: float = 0.0
+    """Of the newest token that a refresh gave; 0: there was no refresh."""
+
+    def expired(self, now: float) -> bool:
+        """Its time is over; a sweep removes it, and nobody may see it."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+async def insert(c: AsyncConnection, sandbox: SandboxRow) -> None:
+    """Store a new sandbox."""
+    await c.execute(sa.insert(sandboxes).values(**columns_of(sandbox)))
+
+
+async def get(c: AsyncConnection, sandbox_id: str) -> SandboxRow | None:
+    """The sandbox with this id, whoever owns it, expired or not."""
+    return value_or_none(SandboxRow, (await c.execute(_BY_ID, {"sandbox_id": sandbox_id})).one_or_none())
+
+
+async def list_page(
+    c: AsyncConnection,
+    organization_id: int,
+    *,
+    now: float,
+    limit: int,
+    after: str | None = None,
+    status: str | None = None,
+) -> list[SandboxRow]:
+    """Up to ``limit`` of an organisation's sandboxes that are not expired, newest first.
+
+    ``after``: only those older than the sandbox with this id (ids begin with their time: they sort by age).
+    """
+    statement = (
+        sa.select(sandboxes)
+        .where(sandboxes.c.organization_id == organization_id, _alive(now))
+        .order_by(sandboxes.c.id.desc())
+        .limit(limit)
+    )
+    if after is not None:
+        statement = statement.where(sandboxes.c.id < after)
+    if status is not None:
+        statement = statement.where(sandboxes.c.status == status)
+    return [value(SandboxRow, row) for row in await c.execute(statement)]
+
+
+async def update(c: AsyncConnection, sandbox_id: str, **fields: Any) -> bool:
+    """Set columns by name; False if the sandbox is gone."""
+    statement = sa.update(sandboxes).where(sandboxes.c.id == sandbox_id).values(**fields)
+    return (await c.execute(statement)).rowcount == 1
+
+
+async def set_timeout(
+    c: AsyncConnection, sandbox_id: str, *, now: float, timeout_seconds: int | None
+) -> SandboxRow | None:
+    """A new lifetime, counted from ``now``; None as lifetime: for ever.
+
+    Returns None if the sandbox is gone or already expired: what the sweep may be removing must not come back.
+    """
+    expires_at = None if timeout_seconds is None else now + timeout_seconds
+    statement = (
+        sa.update(sandboxes)
+        .where(sandboxes.c.id == sandbox_id, _alive(now))
+        .values(timeout_seconds=timeout_seconds, expires_at=expires_at)
+        .returning(sandboxes)
+    )
+    return value_or_none(SandboxRow, (await c.execute(statement)).one_or_none())
+
+
+async def delete(c: AsyncConnection, sandbox_id: str) -> bool:
+    """Remove the row; False if it was gone."""
+    return (await c.execute(sa.delete(sandboxes).where(sandboxes.c.id == sandbox_id))).rowcount == 1
+
+
+async def due(c: AsyncConnection, now: float) -> list[SandboxRow]:
+    """Sandboxes whose time is over, the longest overdue first."""
+    statement = sa.select(sandboxes).where(sandboxes.c.expires_at <= now).order_by(sandboxes.c.expires_at)
+    return [value(SandboxRow, row) for row in await c.execute(statement)]
+
+
+async def list_all(c: AsyncConnection) -> list[SandboxRow]:
+    """Every row, oldest first: what should exist on this node."""
+    statement = sa.select(sandboxes).order_by(sandboxes.c.id)
+    return [value(SandboxRow, row) for row in await c.execute(statement)]
+
+
+async def count(c: AsyncConnection, organization_id: int) -> int:
+    """How many sandboxes an organisation has, in whatever state."""
+    statement = sa.select(sa.func.count()).where(sandboxes.c.organization_id == organization_id)
+    return (await c.execute(statement)).scalar_one()
+
+
+async def count_of_snapshot(c: AsyncConnection, snapshot_key: str) -> int:
+    """How many sandboxes run from this snapshot."""
+    statement = sa.select(sa.func.count()).where(sandboxes.c.snapshot_key == snapshot_key)
+    return (await c.execute(statement)).scalar_one()
+
+
+async def snapshot_keys(c: AsyncConnection) -> set[str]:
+    """The snapshots that sandboxes run from; their files must stay."""
+    return set((await c.execute(sa.select(sandboxes.c.snapshot_key).distinct())).scalars())
+
+
+async def alive_of_template(c: AsyncConnection, template_id: int, now: float) -> int:
+    """How many sandboxes use a template: not expired and not in error."""
+    statement = sa.select(sa.func.count()).where(
+        sandboxes.c.template_id == template_id, sandboxes.c.status != "error", _alive(now)
+    )
+    return (await c.execute(statement)).scalar_one()
+
+
+def _alive(now: float) -> sa.ColumnElement[bool]:
+    return sa.or_(sandboxes.c.expires_at.is_(None), sandboxes.c.expires_at > now)

@@ -1,0 +1,183 @@
+"""Templates: what sandboxes are made from."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .rows import MAX_ID, value, value_or_none
+from .schema import templates
+
+_ID = re.compile(r"[0-9]{1,10}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRow:
+    """A template. ``organization_id`` None: public, of the catalogue."""
+
+    id: int
+    organization_id: int | None
+    name: str
+    display_name: str
+    description: str
+    category: str
+    language: str | None
+    icon: str | None
+    features: tuple[str, ...]
+    tags: tuple[str, ...]
+    docs_url: str | None
+    popularity_score: int
+    cpu: int
+    memory_mb: int
+    disk_gb: int
+    status: str
+    """building, active or failed"""
+    error_message: str | None
+    snapshot_key: str | None
+    """The version that sandboxes boot from; stays the old one while an update builds or after it failed."""
+    created_at: float
+    updated_at: float
+
+    @property
+    def is_public(self) -> bool:
+        """Of the catalogue, and so everybody's."""
+        return self.organization_id is None
+
+    @property
+    def is_active(self) -> bool:
+        """Sandboxes can be made: it is built, or an update builds while the version before it serves."""
+        return self.status == "active" or (self.status == "building" and self.snapshot_key is not None)
+
+
+async def create(
+    c: AsyncConnection,
+    *,
+    organization_id: int | None,
+    name: str,
+    cpu: int,
+    memory_mb: int,
+    disk_gb: int,
+    status: str = "building",
+    display_name: str | None = None,
+    description: str = "",
+    category: str = "custom",
+    language: str | None = None,
+    icon: str | None = None,
+    features: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    docs_url: str | None = None,
+    popularity_score: int = 0,
+) -> TemplateRow:
+    """A new template.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: the organisation (without one: the catalogue) has that name already.
+    """
+    now = time.time()
+    statement = (
+        sa.insert(templates)
+        .values(
+            organization_id=organization_id,
+            name=name,
+            display_name=display_name or name,
+            description=description,
+            category=category,
+            language=language,
+            icon=icon,
+            features=list(features),
+            tags=list(tags),
+            docs_url=docs_url,
+            popularity_score=popularity_score,
+            cpu=cpu,
+            memory_mb=memory_mb,
+            disk_gb=disk_gb,
+            status=status,
+            created_at=now,
+            updated_at=now,
+        )
+        .returning(templates)
+    )
+    return value(TemplateRow, (await c.execute(statement)).one())
+
+
+async def get(c: AsyncConnection, template_id: int) -> TemplateRow | None:
+    """The template with this id, whoever owns it."""
+    statement = sa.select(templates).where(templates.c.id == template_id)
+    return value_or_none(TemplateRow, (await c.execute(statement)).one_or_none())
+
+
+async def find(c: AsyncConnection, organization_id: int, reference: str) -> TemplateRow | None:
+    """The template that ``reference`` (id or name) means to this organisation: its own before public ones.
+
+    All digits is an id, because names are never all digits.
+    """
+    if _ID.fullmatch(reference):
+        number = int(reference)
+        if number > MAX_ID or str(number) != reference:
+            return None
+        found = await c.execute(_FIND_BY_ID, {"id": number, "organization_id": organization_id})
+    else:
+        found = await c.execute(_FIND_BY_NAME, {"name": reference, "organization_id": organization_id})
+    return value_or_none(TemplateRow, found.one_or_none())
+
+
+async def get_own(c: AsyncConnection, organization_id: int | None, name: str) -> TemplateRow | None:
+    """The organisation's own template of this name; with None the catalogue's."""
+    statement = sa.select(templates).where(
+        templates.c.organization_id == organization_id, templates.c.name == name
+    )
+    return value_or_none(TemplateRow, (await c.execute(statement)).one_or_none())
+
+
+async def list_visible(c: AsyncConnection, organization_id: int) -> list[TemplateRow]:
+    """Public templates and the organisation's own, oldest first."""
+    statement = sa.select(templates).where(_visible_to(organization_id)).order_by(templates.c.id)
+    return [value(TemplateRow, row) for row in await c.execute(statement)]
+
+
+async def list_all(c: AsyncConnection) -> list[TemplateRow]:
+    """Every template, oldest first."""
+    return [value(TemplateRow, row) for row in await c.execute(sa.select(templates).order_by(templates.c.id))]
+
+
+async def update(c: AsyncConnection, template_id: int, **fields: Any) -> bool:
+    """Set columns by name; ``updated_at`` becomes now unless given. False: there is no such template."""
+    fields = {"updated_at": time.time()} | fields
+    statement = sa.update(templates).where(templates.c.id == template_id).values(**fields)
+    return (await c.execute(statement)).rowcount == 1
+
+
+async def delete(c: AsyncConnection, template_id: int) -> bool:
+    """Remove the row; False if it was gone. Builds and sandboxes keep theirs."""
+    statement = sa.delete(templates).where(templates.c.id == template_id)
+    return (await c.execute(statement)).rowcount == 1
+
+
+async def snapshot_keys(c: AsyncConnection) -> set[str]:
+    """The versions that templates boot from."""
+    statement = sa.select(templates.c.snapshot_key).where(templates.c.snapshot_key.is_not(None)).distinct()
+    return set((await c.execute(statement)).scalars())
+
+
+def _visible_to(organization_id: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
+    return sa.or_(templates.c.organization_id.is_(None), templates.c.organization_id == organization_id)
+
+
+def _finder(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return (
+        sa.select(templates)
+        .where(condition, _visible_to(sa.bindparam("organization_id")))
+        .order_by(templates.c.organization_id.is_(None))
+        .limit(1)
+    )
+
+
+# Built once, because every creation of a sandbox runs one of them.
+_FIND_BY_ID = _finder(templates.c.id == sa.bindparam("id"))
+_FIND_BY_NAME = _finder(templates.c.name == sa.bindparam("name"))

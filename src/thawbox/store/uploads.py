@@ -1,0 +1,103 @@
+"""Uploads: files that COPY steps use, announced by one request and sent by another (contract C.2)."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .rows import value, value_or_none
+from .schema import uploads
+
+ARCHIVE = "archive"
+FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """What was announced under a name, and the bytes that arrived last."""
+
+    organization_id: int
+    name: str
+    """The files_hash (``kind`` archive) or the relative path (``kind`` file)."""
+    file_id: str
+    kind: str
+    size: int
+    """Bytes: of ``blob`` if there is one, else as announced."""
+    blob: str | None
+    """File name below ``<state>/uploads``; None until the bytes are complete and checked."""
+    created_at: float
+
+
+async def announce(c: AsyncConnection, *, organization_id: int, name: str, kind: str, size: int) -> UploadRow:
+    """Note that bytes will come. A name that is known keeps its file id, and its bytes until new ones arrive.
+
+    Call it inside a write.
+    """
+    known = await get(c, organization_id, name)
+    if known is not None:
+        return known
+    statement = (
+        sa.insert(uploads)
+        .values(
+            organization_id=organization_id,
+            name=name,
+            file_id=secrets.token_hex(16),
+            kind=kind,
+            size=size,
+            created_at=time.time(),
+        )
+        .returning(uploads)
+    )
+    return value(UploadRow, (await c.execute(statement)).one())
+
+
+async def complete(c: AsyncConnection, file_id: str, *, blob: str, size: int) -> bool:
+    """The bytes are there. False: nobody announced them.
+
+    A blob that was there before is not referenced any more from now on; builds that run may still read it, so
+    garbage collection removes it later.
+    """
+    statement = (
+        sa.update(uploads)
+        .where(uploads.c.file_id == file_id)
+        .values(blob=blob, size=size, created_at=time.time())
+    )
+    return (await c.execute(statement)).rowcount == 1
+
+
+async def get(c: AsyncConnection, organization_id: int, name: str) -> UploadRow | None:
+    """The upload of this name; its ``blob`` is None while the bytes have not come."""
+    statement = sa.select(uploads).where(uploads.c.organization_id == organization_id, uploads.c.name == name)
+    return value_or_none(UploadRow, (await c.execute(statement)).one_or_none())
+
+
+async def find(c: AsyncConnection, organization_id: int, reference: str) -> UploadRow | None:
+    """The upload that a COPY step's source means: a name or a file id, of this organisation only."""
+    by_name = await get(c, organization_id, reference)
+    if by_name is not None:
+        return by_name
+    statement = sa.select(uploads).where(
+        uploads.c.organization_id == organization_id, uploads.c.file_id == reference
+    )
+    return value_or_none(UploadRow, (await c.execute(statement)).one_or_none())
+
+
+async def get_by_file_id(c: AsyncConnection, file_id: str) -> UploadRow | None:
+    """The upload with this file id, whoever owns it."""
+    statement = sa.select(uploads).where(uploads.c.file_id == file_id)
+    return value_or_none(UploadRow, (await c.execute(statement)).one_or_none())
+
+
+async def blobs(c: AsyncConnection) -> set[str]:
+    """All blobs that uploads name; other files below ``<state>/uploads`` are leftovers."""
+    statement = sa.select(uploads.c.blob).where(uploads.c.blob.is_not(None))
+    return set((await c.execute(statement)).scalars())
+
+
+async def delete_before(c: AsyncConnection, before: float) -> int:
+    """Remove uploads that were announced or arrived before then; how many."""
+    return (await c.execute(sa.delete(uploads).where(uploads.c.created_at < before))).rowcount
