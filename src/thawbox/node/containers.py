@@ -1,0 +1,257 @@
+"""One machine's containers: slot, cgroup, bundle and runsc container as one thing with one owner.
+
+``Node.create`` either gives a container that holds all four, or leaves nothing; ``Node.destroy`` gives all four
+back, in whatever state they are, and may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from thawbox import log as logs
+from thawbox.errors import RuntimeFault
+from thawbox.guest import client
+
+from . import cgroups, firewall, gvisor, reaper, spec
+from .layout import Layout
+from .slots import Slot, Slots
+
+log = logs.get(__name__)
+
+T = TypeVar("T")
+
+Greeting = Callable[[client.Endpoint], Awaitable[object]]
+"""What is said first to a new container's agent; it may have to be said again until the agent is up."""
+
+AGENT_PORT = 7777
+BOOT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A created container and what it holds."""
+
+    id: str
+    slot: Slot
+    cgroup: cgroups.Cgroup
+    bundle: Path
+    secret: str
+    disk_gb: int
+    internet: bool = True
+    timings: dict[str, float] = field(default_factory=dict)
+    """stage -> milliseconds, as far as it has come"""
+    died: asyncio.Event = field(default_factory=asyncio.Event)
+    """set when its process has ended"""
+
+    @property
+    def endpoint(self) -> client.Endpoint:
+        """Where the agent inside listens."""
+        return client.Endpoint(self.slot.guest_address, AGENT_PORT, self.secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What it takes to run containers on this machine."""
+
+    runsc: gvisor.Runsc
+    layout: Layout
+    slots: Slots
+    cgroup_parent: str
+    table: str
+    """name of our nftables table"""
+    agent_image: Path
+    """for new snapshots and build steps; older snapshots name their own"""
+    _watches: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """container id -> how to stop watching it"""
+
+    async def create(
+        self,
+        container: str,
+        *,
+        root: spec.Directory | spec.Erofs,
+        limits: cgroups.Limits,
+        disk_gb: int,
+        agent_image: Path | None = None,
+        hostname: str = "sandbox",
+        internet: bool = True,
+    ) -> Container:
+        """Everything up to the point where memory is loaded or the first process starts.
+
+        Raises:
+            RuntimeFault, NoCapacity: it did not work; nothing is left.
+        """
+        clock = _Clock()
+        slot = await self.slots.acquire()
+        clock.lap("slot")
+        made = Container(
+            id=container,
+            slot=slot,
+            cgroup=cgroups.of(self.cgroup_parent, container),
+            bundle=self.layout.bundles / container,
+            secret=secrets.token_hex(32),
+            disk_gb=disk_gb,
+            internet=internet,
+            timings=clock.laps,
+        )
+        try:
+            cgroups.create(self.cgroup_parent, container, limits)
+            spec.write_bundle(
+                made.bundle,
+                root=root,
+                agent_image=agent_image or self.agent_image,
+                netns=slot.netns,
+                hostname=hostname,
+                binds={"/run/thawbox": self.layout.runtime / "host"},
+            )
+            if not internet:
+                await firewall.set_offline(self.table, slot.device, offline=True)
+            clock.lap("prepare")
+            await self.runsc.create(
+                container,
+                made.bundle,
+                secret=made.secret,
+                cgroup_files=made.cgroup.join_files,
+                upper_gb=disk_gb,
+            )
+            self.watch(made)
+            clock.lap("create")
+        except BaseException:
+            await asyncio.shield(self.destroy(made))
+            raise
+        return made
+
+    def watch(self, container: Container) -> None:
+        """Notice its death (``died``), and kill the whole of it when it is out of memory."""
+        pids = container.cgroup.pids()
+        reaper.expect(pids)
+        main = gvisor.pid_of(container.bundle)
+        loop = asyncio.get_running_loop()
+        stop_oom = cgroups.kill_on_oom(container.cgroup, loop)
+        waiter = loop.create_task(_set_at_death(container.died, main))
+
+        def stop() -> None:
+            waiter.cancel()
+            stop_oom()
+
+        self._watches[container.id] = stop
+
+    async def boot(self, container: Container, greet: Greeting | None = None) -> None:
+        """Start the created container's agent and wait until it answers (to ``greet``, if given).
+
+        Raises:
+            RuntimeFault: it did not come up in time; the caller destroys it.
+        """
+        clock = _Clock(container.timings)
+        await self.runsc.start(container.id)
+        clock.lap("start")
+        await self._wait(container, greet)
+        clock.lap("agent")
+
+    async def thaw(self, container: Container, memory: Path, greet: Greeting | None = None) -> None:
+        """Load a memory snapshot into the created container and wait until the agent answers.
+
+        Raises:
+            RuntimeFault: it did not; the caller destroys it.
+        """
+        clock = _Clock(container.timings)
+        await self.runsc.restore(container.id, container.bundle, memory, upper_gb=container.disk_gb)
+        clock.lap("restore")
+        await self._wait(container, greet)
+        clock.lap("agent")
+
+    async def destroy(self, container: Container) -> None:
+        """Kill it and give back all that it holds."""
+        stop_watching = self._watches.pop(container.id, None)
+        if stop_watching is not None:
+            stop_watching()
+        await self.runsc.delete(container.id)
+        await asyncio.to_thread(cgroups.remove, container.cgroup)
+        await asyncio.to_thread(shutil.rmtree, container.bundle, ignore_errors=True)
+        for leftover in self.layout.upper.glob(f"*{container.id}*"):
+            leftover.unlink(missing_ok=True)
+        if not container.internet:
+            await firewall.set_offline(self.table, container.slot.device, offline=False)
+        await self.slots.release(container.slot)
+
+    @contextlib.asynccontextmanager
+    async def running(
+        self,
+        container: str,
+        *,
+        root: spec.Directory | spec.Erofs,
+        limits: cgroups.Limits,
+        disk_gb: int,
+        memory: Path | None = None,
+        agent_image: Path | None = None,
+    ) -> AsyncIterator[Container]:
+        """A container that lives as long as the block: booted, or thawed if ``memory`` is given."""
+        made = await self.create(
+            container, root=root, limits=limits, disk_gb=disk_gb, agent_image=agent_image
+        )
+        try:
+            if memory is None:
+                await self.boot(made)
+            else:
+                await self.thaw(made, memory)
+            yield made
+        finally:
+            await asyncio.shield(self.destroy(made))
+
+    async def _wait(self, container: Container, greet: Greeting | None) -> None:
+        endpoint = container.endpoint
+        ask = None if greet is None else functools.partial(greet, endpoint)
+        try:
+            await while_alive(container, client.wait_ready(endpoint, BOOT_TIMEOUT_S, ask))
+        except Exception as error:
+            console = container.bundle / "console"
+            said = console.read_text(errors="replace")[-2000:] if console.exists() else ""
+            raise RuntimeFault(f"the agent in {container.id} does not answer: {error}; {said}") from error
+
+
+async def while_alive(container: Container, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which talks to the container.
+
+    A dead sandbox does not even close its connections, so waiting for an answer would be for ever.
+
+    Raises:
+        RuntimeFault: the container died first; ``work`` has been cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    death = asyncio.ensure_future(container.died.wait())
+    try:
+        await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise RuntimeFault("the sandbox ended")
+        return task.result()
+    finally:
+        for one in (task, death):
+            one.cancel()
+        await asyncio.gather(task, death, return_exceptions=True)
+
+
+async def _set_at_death(died: asyncio.Event, pid: int | None) -> None:
+    if pid is not None:
+        await reaper.exited(pid)
+    died.set()
+
+
+class _Clock:
+    """Names the time between calls."""
+
+    def __init__(self, laps: dict[str, float] | None = None) -> None:
+        self.laps = {} if laps is None else laps
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round((now - self._last) * 1000, 2)
+        self._last = now

@@ -1,0 +1,93 @@
+"""Network namespaces with names, made and entered by threads of our own.
+
+pyroute2's helpers for this fork; a forked child shares the event loop's signal pipe, and its SIGTERM arrives as
+ours. A thread that enters a namespace ends there, so nothing else ever runs in the wrong one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+FOLDER = Path("/var/run/netns")
+_CLONE_NEWNET = 0x40000000
+_MS_BIND = 4096
+_MNT_DETACH = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def create(path: Path) -> None:
+    """Make a new namespace and name it ``path``.
+
+    Raises:
+        OSError: the kernel refused; there is no ``path`` then.
+    """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=False)
+
+    def make() -> None:
+        _check(_libc.unshare(_CLONE_NEWNET), "unshare")
+        _check(_libc.mount(b"/proc/thread-self/ns/net", bytes(path), None, _MS_BIND, None), "mount")
+
+    try:
+        _in_thread(make)
+    except BaseException:
+        remove(path)
+        raise
+
+
+def inside(path: Path, do: Callable[[IPRoute], None]) -> None:
+    """Call ``do`` with a netlink socket of the namespace ``path``.
+
+    Raises:
+        OSError: there is no such namespace, and whatever ``do`` raises.
+    """
+
+    def enter() -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _check(_libc.setns(descriptor, _CLONE_NEWNET), "setns")
+        finally:
+            os.close(descriptor)
+        with IPRoute() as netlink:
+            do(netlink)
+
+    _in_thread(enter)
+
+
+def remove(path: Path) -> None:
+    """Take the name away; the namespace goes with the last process in it. It is no error if there is none."""
+    _libc.umount2(bytes(path), _MNT_DETACH)
+    path.unlink(missing_ok=True)
+
+
+def names() -> list[str]:
+    """All named namespaces of this machine."""
+    return [entry.name for entry in FOLDER.iterdir()] if FOLDER.is_dir() else []
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _in_thread(do: Callable[[], None]) -> None:
+    failure: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            do()
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=guarded, name="netns")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]

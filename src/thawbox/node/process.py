@@ -1,0 +1,79 @@
+"""Starting helper programs from the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thawbox.errors import RuntimeFault
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a program ended: its exit status (negative: signal) and what it printed."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+async def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    timeout: float = 60,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
+) -> Finished:
+    """Run ``argv`` to its end and return what it printed.
+
+    The program runs in a session of its own, so a Ctrl-C meant for us does not reach it. When the caller is
+    cancelled or ``timeout`` (seconds) is over, the whole process group is killed first.
+
+    Raises:
+        RuntimeFault: it could not be started, took too long, or (with ``check``) ended with another status than 0.
+    """
+    name = os.path.basename(os.fspath(argv[0]))
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(env) if env is not None else None,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise RuntimeFault(f"{name} cannot be started: {error}") from error
+    try:
+        stdout, stderr = await asyncio.wait_for(process.communicate(stdin), timeout)
+    except TimeoutError as error:
+        raise RuntimeFault(f"{name} took longer than {timeout:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            kill_group(process.pid)
+            await process.wait()
+    assert process.returncode is not None
+    if check and process.returncode != 0:
+        raise RuntimeFault(f"{name} ended with status {process.returncode}: {tail(stderr or stdout)}")
+    return Finished(process.returncode, stdout, stderr)
+
+
+def kill_group(pid: int) -> None:
+    """Kill the process group that ``pid`` leads, if it is still there."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def tail(output: bytes, limit: int = 2000) -> str:
+    """The last ``limit`` bytes of some program's output as text."""
+    return output[-limit:].decode("utf-8", "replace").strip()
