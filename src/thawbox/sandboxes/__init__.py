@@ -1,0 +1,1 @@
+"""Sandboxes' life: thaw, expiry, reconciliation after a restart, deletion."""

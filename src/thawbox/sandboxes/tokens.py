@@ -1,0 +1,137 @@
+"""Sandbox tokens: JWTs that open one sandbox at the gateway (contract A.2)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+
+from thawbox.errors import InvalidToken
+from thawbox.settings import Settings
+from thawbox.store.sandboxes import SandboxRow
+
+AUDIENCE = "hopx-agent"
+KEY_FILE = "token.key"
+_KEY_BYTES = 32
+_STEP = 0.00001  # s; above what a float of this size can tell apart, so that texts differ too
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxToken:
+    """A token and the moment (seconds since 1970) from which it is refused."""
+
+    text: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenClaims:
+    """What a token that was checked says."""
+
+    sandbox_id: str
+    organization_id: int
+
+
+class TokenSigner:
+    """Makes and checks tokens with one secret key (HS256)."""
+
+    def __init__(self, key: bytes, ttl_seconds: int) -> None:
+        self._key = key
+        self._ttl = ttl_seconds
+
+    def __repr__(self) -> str:
+        return "TokenSigner(…)"
+
+    def first(self, sandbox: SandboxRow) -> SandboxToken:
+        """The token that comes with a new sandbox. Its end follows from the row, so it need not be stored."""
+        return self._sign(sandbox, self._first_end(sandbox))
+
+    def next(self, sandbox: SandboxRow) -> SandboxToken:
+        """A token that ends strictly later than all before it; store its end as ``token_expires_at``.
+
+        Older tokens stay valid until their own end.
+        """
+        newest = max(sandbox.token_expires_at, self._first_end(sandbox))
+        return self._sign(sandbox, max(time.time() + self._ttl, newest + _STEP))
+
+    def check(self, text: str) -> TokenClaims:
+        """Whose token this is.
+
+        Raises:
+            InvalidToken: forged, expired or not for a sandbox.
+        """
+        try:
+            claims = jwt.decode(
+                text,
+                self._key,
+                algorithms=["HS256"],
+                audience=AUDIENCE,
+                options={"require": ["sub", "org", "iat", "exp", "aud"]},
+            )
+            return TokenClaims(sandbox_id=str(claims["sub"]), organization_id=int(claims["org"]))
+        except jwt.ExpiredSignatureError as error:
+            raise InvalidToken("Token expired: get a new one with POST …/token/refresh.") from error
+        except (jwt.InvalidTokenError, ValueError, TypeError) as error:
+            raise InvalidToken("The token is not one that this server gave out for a sandbox.") from error
+
+    def derive(self, purpose: str) -> bytes:
+        """A key for another purpose, of which this one cannot be found out."""
+        return hmac.digest(self._key, b"thawbox " + purpose.encode(), hashlib.sha256)
+
+    def _first_end(self, sandbox: SandboxRow) -> float:
+        return sandbox.created_at + self._ttl
+
+    def _sign(self, sandbox: SandboxRow, expires_at: float) -> SandboxToken:
+        claims = {
+            "sub": sandbox.id,
+            "org": sandbox.organization_id,
+            "iat": int(time.time()),
+            "exp": math.ceil(expires_at),
+            "aud": AUDIENCE,
+        }
+        return SandboxToken(text=jwt.encode(claims, self._key, algorithm="HS256"), expires_at=expires_at)
+
+
+def open_signer(settings: Settings) -> TokenSigner:
+    """The signer of this installation; its key file ``<state>/token.key`` (0600) is made on first use.
+
+    Raises:
+        OSError: the file cannot be read or made.
+    """
+    return TokenSigner(_load_key(settings.state / KEY_FILE), settings.token_ttl_s)
+
+
+def _load_key(path: Path) -> bytes:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        _make_key(path)
+    key = path.read_bytes()
+    if len(key) != _KEY_BYTES:
+        raise OSError(
+            f"{path} holds {len(key)} bytes instead of {_KEY_BYTES}: delete it to have a new one made."
+        )
+    return key
+
+
+def _make_key(path: Path) -> None:
+    # Written beside and linked into place: a reader never sees half a key, and the first of two writers wins.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+    finally:
+        temporary.unlink()
