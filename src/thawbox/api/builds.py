@@ -1,0 +1,250 @@
+"""Template builds: submit, status, log (contract C.1, C.3, C.4; SEED-B).
+
+Key sets are strict: clients crash on more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from thawbox.build import buildlog
+from thawbox.errors import BuildNotFound
+from thawbox.http import context
+from thawbox.http.bodies import read_json
+from thawbox.store import builds
+from thawbox.store.builds import BuildRow
+from thawbox.store.rows import MAX_ID
+from thawbox.templates.dialects import parse_recipe
+from thawbox.timestamps import rfc3339, rfc3339_or_none
+
+from . import openapi
+from .context import caller_of, context_of
+
+router = APIRouter(tags=["builds"])
+
+POLL_S = 0.25
+KEEP_ALIVE_S = 15.0
+
+BuildId = Annotated[str, Path(description="What the build request answered as `build_id`.")]
+Status = Literal["building", "active", "failed"]
+_ID = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
+
+
+class BuildAccepted(BaseModel):
+    """A build was put into the queue. The build's id is the template's id."""
+
+    build_id: str
+    template_id: str
+    status: Literal["building"] = "building"
+    logs_url: str
+    request_id: str
+
+
+class BuildStatus(BaseModel):
+    """How far the newest build of a template is."""
+
+    build_id: str
+    template_id: str
+    status: Status
+    progress: int = Field(ge=0, le=100)
+    current_step: str | None
+    started_at: str
+    completed_at: str | None
+    error_message: str | None
+    build_duration_ms: int | None
+    request_id: str
+
+
+class BuildLogs(BaseModel):
+    """Log text from an offset on; it ends with a whole line."""
+
+    logs: str
+    offset: int = Field(description="Send this with the next request. Counts characters of the log.")
+    status: Status
+    complete: bool = Field(description="The build has ended and `logs` goes to the end.")
+    request_id: str
+
+
+_RECIPE: dict[str, Any] = {
+    "type": "object",
+    "description": "A recipe. `name` or `alias` and a base image are required; unknown fields are ignored.",
+    "properties": {
+        "name": {"type": "string", "description": "Unique per organization; also `alias`."},
+        "alias": {"type": "string"},
+        "from_image": {
+            "type": "string",
+            "description": "Base image; also `base_image`, or a `from` step at the beginning.",
+        },
+        "cpu": {"type": "integer", "default": 2, "minimum": 1, "maximum": 64},
+        "memory": {"type": "integer", "default": 2048, "minimum": 128, "description": "MB"},
+        "diskGB": {"type": "integer", "default": 10, "minimum": 1},
+        "steps": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["type"],
+                "properties": {
+                    "type": {
+                        "type": "string",
+                        "description": "from, apt, run, copy, env, workdir, user, cmd; in any case",
+                    }
+                },
+            },
+        },
+        "skipCache": {"type": "boolean", "default": False},
+        "update": {"type": "boolean", "default": False, "description": "Replace a template of this name."},
+        "startCmd": {"type": ["string", "null"]},
+        "readyCmd": {"type": ["object", "string", "null"]},
+        "registry_credentials": {"type": ["object", "null"]},
+    },
+    "example": {
+        "alias": "my-python-template",
+        "cpu": 2,
+        "memory": 2048,
+        "diskGB": 10,
+        "steps": [
+            {"type": "from", "image": "python:3.11"},
+            {"type": "run", "command": "pip install numpy"},
+        ],
+    },
+}
+
+
+@router.post(
+    "/v1/templates/build",
+    status_code=202,
+    responses=openapi.errors(409),
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _RECIPE}}}},
+)
+async def build_template(request: Request) -> BuildAccepted:
+    """Build a template from a recipe. Answers at once; follow the status or the log."""
+    settings = context_of(request).settings
+    body = await read_json(request, settings.max_body_bytes)
+    recipe = await asyncio.to_thread(parse_recipe, body, settings=settings)
+    template_id = await context_of(request).builder.submit(caller_of(request).organization_id, recipe)
+    return BuildAccepted(
+        build_id=str(template_id),
+        template_id=str(template_id),
+        logs_url=f"/v1/templates/build/{template_id}/logs",
+        request_id=context.request_id(),
+    )
+
+
+@router.get("/v1/templates/build/{build_id}/status", responses=openapi.errors(404))
+async def build_status(request: Request, build_id: BuildId) -> BuildStatus:
+    """How far a build is."""
+    build = await _find(request, build_id)
+    started = build.started_at or build.created_at
+    return BuildStatus(
+        build_id=build_id,
+        template_id=build_id,
+        status=_public(build),
+        progress=build.progress,
+        current_step=build.current_step,
+        started_at=rfc3339(started),
+        completed_at=rfc3339_or_none(build.completed_at),
+        error_message=build.error_message,
+        build_duration_ms=(
+            None if build.completed_at is None else max(1, round((build.completed_at - started) * 1000))
+        ),
+        request_id=context.request_id(),
+    )
+
+
+@router.get(
+    "/v1/templates/build/{build_id}/logs",
+    response_class=JSONResponse,
+    responses={
+        200: {
+            "model": BuildLogs,
+            "description": "JSON; with `Accept: text/event-stream` a stream of `log` events, then `done`.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **openapi.errors(404),
+    },
+)
+async def build_logs(
+    request: Request,
+    build_id: BuildId,
+    offset: Annotated[
+        str,
+        Query(
+            description="What the answer before said; anything that is no number counts as 0.",
+            json_schema_extra={"default": "0"},
+        ),
+    ] = "0",
+) -> Response:
+    """The log of a build from an offset on, or as a stream of events."""
+    build = await _find(request, build_id)
+    if "text/event-stream" in request.headers.get("accept", ""):
+        events = _events(request, build)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    # The status was read before the text: if it says that the build has ended, the text is complete.
+    path = context_of(request).builder.log_path(build)
+    text, end = await asyncio.to_thread(buildlog.read_text, path, _offset(offset))
+    logs = BuildLogs(
+        logs=text, offset=end, status=_public(build), complete=build.ended, request_id=context.request_id()
+    )
+    return JSONResponse(logs.model_dump())
+
+
+async def _events(request: Request, build: BuildRow) -> AsyncIterator[str]:
+    """Server-sent events until the build has ended and all is told; comments keep the connection alive."""
+    database = context_of(request).database
+    path = context_of(request).builder.log_path(build)
+    position, quiet_since = 0, time.monotonic()
+    yield ": log of the build\n\n"  # so that the client sees at once that it is connected
+    while True:
+        async with database.read() as connection:
+            build = await builds.get(connection, build.id) or build
+        entries, position = await asyncio.to_thread(buildlog.read_entries, path, position)
+        for entry in entries:
+            data = {"level": entry.level, "message": entry.message, "timestamp": entry.timestamp}
+            yield f"event: log\ndata: {json.dumps(data)}\n\n"
+        if build.ended:
+            yield f"event: done\ndata: {json.dumps({'status': build.status})}\n\n"
+            return
+        if entries:
+            quiet_since = time.monotonic()
+        elif time.monotonic() - quiet_since > KEEP_ALIVE_S:
+            quiet_since = time.monotonic()
+            yield ": still building\n\n"
+        await asyncio.sleep(POLL_S)
+
+
+async def _find(request: Request, build_id: str) -> BuildRow:
+    """The newest attempt of the caller's template with this id; a deleted template's too.
+
+    Raises:
+        BuildNotFound: there is none.
+    """
+    build = None
+    if _ID.fullmatch(build_id) and int(build_id) <= MAX_ID:
+        async with context_of(request).database.read() as connection:
+            build = await builds.newest(connection, int(build_id))
+    if build is None or build.organization_id != caller_of(request).organization_id:
+        raise BuildNotFound(
+            f"Build {build_id[:100]!r} does not exist or is not visible to your organization."
+        )
+    return build
+
+
+def _public(build: BuildRow) -> Status:
+    """The words that clients know: one that waits is building, too."""
+    if build.status == builds.ACTIVE:
+        return "active"
+    return "failed" if build.status == builds.FAILED else "building"
+
+
+def _offset(text: str) -> int:
+    return int(text) if re.fullmatch(r"[0-9]{1,15}", text, re.ASCII) else 0

@@ -1,0 +1,39 @@
+"""What the control plane works with; one value, made by the server, handed to ``create_app``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from thawbox.build.contract import Builder
+from thawbox.sandboxes.contract import SandboxDefaults, Sandboxes
+from thawbox.sandboxes.tokens import TokenSigner
+from thawbox.settings import Settings
+from thawbox.store.database import Database
+from thawbox.store.keys import KeyRow
+
+__all__ = ["ApiContext", "Builder", "SandboxDefaults", "Sandboxes", "caller_of", "context_of"]
+
+
+@dataclass(frozen=True)
+class ApiContext:
+    """The parts behind the API."""
+
+    settings: Settings
+    database: Database
+    builder: Builder
+    sandboxes: Sandboxes
+    tokens: TokenSigner
+
+
+def context_of(request: Request) -> ApiContext:
+    """The context that the app was made with."""
+    context: ApiContext = request.app.state.context
+    return context
+
+
+def caller_of(request: Request) -> KeyRow:
+    """The key that the request came with; only below paths that need one."""
+    caller: KeyRow = request.state.caller
+    return caller

@@ -1,0 +1,47 @@
+"""``GET /health`` (contract B.1) and the metrics."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+import thawbox
+from thawbox import metrics
+from thawbox.http import context
+from thawbox.timestamps import rfc3339
+
+from . import openapi
+
+router = APIRouter(tags=["system"])
+
+
+class Health(BaseModel):
+    """That the server answers."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    timestamp: str
+    request_id: str
+
+
+@router.get("/health", responses=openapi.open_errors(500))
+async def health(_request: Request) -> Health:
+    """Whether the control plane answers. Needs no key."""
+    return Health(
+        version=thawbox.__version__, timestamp=rfc3339(time.time()), request_id=context.request_id()
+    )
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **openapi.errors()},
+)
+async def prometheus(_request: Request) -> Response:
+    """Metrics in Prometheus' text format. Needs a key."""
+    text, kind = metrics.exposition()
+    return Response(text, headers={"content-type": kind})

@@ -1,0 +1,117 @@
+"""What sandboxes look like in answers (contract B.2 to B.8)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from thawbox.http.addresses import gateway_url
+from thawbox.settings import Settings
+from thawbox.store.sandboxes import SandboxRow
+from thawbox.timestamps import rfc3339, rfc3339_or_none
+
+
+class SandboxResources(BaseModel):
+    """Its size; always the template's."""
+
+    vcpu: int
+    memory_mb: int
+    disk_mb: int
+
+
+class SandboxFields(BaseModel):
+    """What every representation of a sandbox has."""
+
+    id: str
+    object: Literal["sandbox"] = "sandbox"
+    status: Literal["creating", "running", "paused", "stopped", "error"]
+    organization_id: int
+    template_id: str
+    template_name: str
+    region: str
+    node_id: str
+    public_host: str
+    direct_url: str
+    preview_url: str
+    resources: SandboxResources
+    internet_access: bool
+    live_mode: bool
+    timeout_seconds: int | None
+    expires_at: str | None
+    created_at: str
+
+
+class SandboxObject(SandboxFields):
+    """A sandbox alone."""
+
+    request_id: str
+
+
+class CreatedSandbox(SandboxFields):
+    """A new sandbox, with the token that opens it at ``public_host``."""
+
+    auth_token: str
+    token_expires_at: str
+    request_id: str
+
+
+class SandboxList(BaseModel):
+    """A page of sandboxes."""
+
+    object: Literal["list"] = "list"
+    data: list[SandboxFields]
+    has_more: bool
+    next_cursor: str | None
+    url: Literal["/v1/sandboxes"] = "/v1/sandboxes"
+    request_id: str
+
+
+class SandboxDeleted(BaseModel):
+    """It is gone."""
+
+    status: Literal["deleted"] = "deleted"
+    id: str
+    request_id: str
+
+
+class TimeoutSet(BaseModel):
+    """The new lifetime; null: for ever."""
+
+    id: str
+    timeout_seconds: int | None
+    expires_at: str | None
+    request_id: str
+
+
+class RefreshedToken(BaseModel):
+    """A new token for the gateway."""
+
+    id: str
+    auth_token: str
+    token_expires_at: str
+    request_id: str
+
+
+def fields_of(request: Request, settings: Settings, row: SandboxRow) -> dict[str, Any]:
+    """The fields of ``SandboxFields`` for this row, with addresses as the asking client can reach them."""
+    address = gateway_url(request, settings)
+    return {
+        "id": row.id,
+        "status": row.status,
+        "organization_id": row.organization_id,
+        "template_id": str(row.template_id),
+        "template_name": row.template_name,
+        "region": settings.region,
+        "node_id": settings.node,
+        "public_host": address,  # one gateway for all: the token says which sandbox is meant
+        "direct_url": address,
+        "preview_url": address,
+        "resources": SandboxResources(vcpu=row.cpu, memory_mb=row.memory_mb, disk_mb=row.disk_gb * 1024),
+        "internet_access": row.internet_access,
+        "live_mode": row.live,
+        "timeout_seconds": row.timeout_seconds,
+        "expires_at": rfc3339_or_none(row.expires_at),
+        "created_at": rfc3339(row.created_at),
+    }

@@ -1,0 +1,228 @@
+"""``/v1/sandboxes``: create, list, read, delete, timeout, token (contract B.2 to B.8)."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import Field, field_validator
+
+from thawbox.errors import InvalidState, SandboxNotFound, TemplateNotFound, UserError
+from thawbox.http import context
+from thawbox.http.bodies import Body, read_model
+from thawbox.store import sandboxes, templates
+from thawbox.store.sandboxes import SandboxRow
+from thawbox.store.templates import TemplateRow
+from thawbox.timestamps import rfc3339, rfc3339_or_none
+
+from . import openapi
+from .context import caller_of, context_of
+from .sandbox_models import (
+    CreatedSandbox,
+    RefreshedToken,
+    SandboxDeleted,
+    SandboxFields,
+    SandboxList,
+    SandboxObject,
+    TimeoutSet,
+    fields_of,
+)
+
+router = APIRouter(tags=["sandboxes"])
+
+MAX_TIMEOUT_S = 10 * 365 * 86_400
+PAGE_MAX = 1000
+
+SandboxId = Annotated[str, Path(description="What the create request answered as `id`.")]
+_Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+
+
+class CreateSandbox(Body):
+    """One of ``template_id`` and ``template_name`` is required; the first wins."""
+
+    template_id: str | int | None = Field(default=None, description="Id, as string or number; a name works.")
+    template_name: str | None = Field(default=None, description="Name; an id works.")
+    timeout_seconds: int | None = Field(default=None, ge=1, le=MAX_TIMEOUT_S, description="Null: for ever.")
+    internet_access: bool | None = Field(default=None, description="Default true.")
+    env_vars: dict[str, str] | None = None
+    region: str | None = Field(default=None, description="Accepted; there is one region.")
+
+    @field_validator("env_vars")
+    @classmethod
+    def usable(cls, env_vars: dict[str, str] | None) -> dict[str, str] | None:
+        """Only what can be an environment."""
+        for name, value in (env_vars or {}).items():
+            if not name or "=" in name or "\x00" in name:
+                raise ValueError("a variable's name must not be empty nor hold '=' or NUL")
+            if "\x00" in value:
+                raise ValueError("a variable's value must not hold NUL")
+        return env_vars
+
+
+class SetTimeout(Body):
+    """A new lifetime, counted from now."""
+
+    timeout_seconds: int = Field(ge=0, le=MAX_TIMEOUT_S, description="Seconds from now; 0: for ever.")
+
+
+@router.post(
+    "/v1/sandboxes",
+    status_code=201,
+    responses=openapi.errors(403, 404, 409, 503),
+    openapi_extra=openapi.body(CreateSandbox),
+)
+async def create_sandbox(request: Request) -> CreatedSandbox:
+    """Boot a sandbox from a template. Answers when it is running and its agent can be reached."""
+    parts, caller = context_of(request), caller_of(request)
+    asked = await read_model(request, CreateSandbox, parts.settings.max_body_bytes)
+    template = await _template(request, asked)
+    sandbox = await parts.sandboxes.create(
+        caller.organization_id,
+        template,
+        env=asked.env_vars or {},
+        timeout_seconds=asked.timeout_seconds,
+        internet_access=asked.internet_access is not False,
+        live=caller.live,
+    )
+    token = parts.tokens.first(sandbox)
+    return CreatedSandbox(
+        **fields_of(request, parts.settings, sandbox),
+        auth_token=token.text,
+        token_expires_at=rfc3339(token.expires_at, 6),
+        request_id=context.request_id(),
+    )
+
+
+@router.get("/v1/sandboxes", responses=openapi.errors())
+async def list_sandboxes(
+    request: Request,
+    limit: Annotated[int, Query(description=f"Default 100; cut to 1 … {PAGE_MAX}.")] = 100,
+    cursor: _Cursor = None,
+    status: Literal["creating", "running", "paused", "stopped", "error"] | None = None,
+    region: str | None = None,
+) -> SandboxList:
+    """Your sandboxes, newest first."""
+    parts = context_of(request)
+    limit = min(max(limit, 1), PAGE_MAX)
+    if cursor is not None and not (cursor.isascii() and cursor.isalnum()):
+        raise UserError("Field 'cursor' is not one that this server gave out: start without.")
+    rows: list[SandboxRow] = []
+    if region in (None, "", parts.settings.region):
+        async with parts.database.read() as connection:
+            rows = await sandboxes.list_page(
+                connection,
+                caller_of(request).organization_id,
+                now=time.time(),
+                limit=limit + 1,  # one more tells whether there is another page
+                after=cursor,
+                status=status,
+            )
+    page = rows[:limit]
+    return SandboxList(
+        data=[SandboxFields(**fields_of(request, parts.settings, row)) for row in page],
+        has_more=len(rows) > limit,
+        next_cursor=page[-1].id if len(rows) > limit else None,
+        request_id=context.request_id(),
+    )
+
+
+@router.get("/v1/sandboxes/{sandbox_id}", responses=openapi.errors(404))
+async def get_sandbox(request: Request, sandbox_id: SandboxId) -> SandboxObject:
+    """One sandbox."""
+    row = await find_sandbox(request, sandbox_id)
+    fields = fields_of(request, context_of(request).settings, row)
+    return SandboxObject(**fields, request_id=context.request_id())
+
+
+@router.delete("/v1/sandboxes/{sandbox_id}", responses=openapi.errors(404))
+async def delete_sandbox(request: Request, sandbox_id: SandboxId) -> SandboxDeleted:
+    """End a sandbox, in whatever state it is."""
+    row = await find_sandbox(request, sandbox_id)
+    await context_of(request).sandboxes.delete(row)
+    return SandboxDeleted(id=row.id, request_id=context.request_id())
+
+
+@router.put(
+    "/v1/sandboxes/{sandbox_id}/timeout",
+    responses=openapi.errors(404, 409),
+    openapi_extra=openapi.body(SetTimeout),
+)
+async def set_timeout(request: Request, sandbox_id: SandboxId) -> TimeoutSet:
+    """Give a sandbox a new lifetime, counted from now; 0 removes the end."""
+    parts = context_of(request)
+    asked = await read_model(request, SetTimeout, parts.settings.max_body_bytes)
+    row = await find_sandbox(request, sandbox_id)
+    _refuse_error(row, "given a new timeout")
+    async with parts.database.write() as connection:
+        changed = await sandboxes.set_timeout(
+            connection, row.id, now=time.time(), timeout_seconds=asked.timeout_seconds or None
+        )
+    if changed is None:
+        raise _not_found()
+    return TimeoutSet(
+        id=row.id,
+        timeout_seconds=changed.timeout_seconds,
+        expires_at=rfc3339_or_none(changed.expires_at),
+        request_id=context.request_id(),
+    )
+
+
+@router.post("/v1/sandboxes/{sandbox_id}/token/refresh", responses=openapi.errors(404, 409))
+async def refresh_token(request: Request, sandbox_id: SandboxId) -> RefreshedToken:
+    """A token that ends later than all before it; those stay valid until their own end."""
+    parts = context_of(request)
+    seen = await find_sandbox(request, sandbox_id)
+    _refuse_error(seen, "given a new token")
+    if seen.status == "stopped":
+        raise InvalidState(f"Sandbox {seen.id} is stopped: start it first.")
+    async with parts.database.write() as connection:
+        row = await sandboxes.get(connection, seen.id)  # again: two refreshes must not end at the same time
+        if row is None:
+            raise _not_found()
+        token = parts.tokens.next(row)
+        await sandboxes.update(connection, row.id, token_expires_at=token.expires_at)
+    return RefreshedToken(
+        id=row.id,
+        auth_token=token.text,
+        token_expires_at=rfc3339(token.expires_at, 6),
+        request_id=context.request_id(),
+    )
+
+
+async def find_sandbox(request: Request, sandbox_id: str) -> SandboxRow:
+    """The caller's sandbox with this id.
+
+    Raises:
+        SandboxNotFound: unknown, of another organisation, deleted or expired.
+    """
+    async with context_of(request).database.read() as connection:
+        row = await sandboxes.get(connection, sandbox_id)
+    if row is None or row.organization_id != caller_of(request).organization_id or row.expired(time.time()):
+        raise _not_found()
+    return row
+
+
+async def _template(request: Request, asked: CreateSandbox) -> TemplateRow:
+    reference = asked.template_name if asked.template_id is None else str(asked.template_id)
+    if not reference:
+        raise UserError("Either template_id or template_name must be provided")
+    async with context_of(request).database.read() as connection:
+        row = await templates.find(connection, caller_of(request).organization_id, reference)
+    if row is None:
+        raise TemplateNotFound(
+            f"Template {reference[:100]!r} does not exist or is not visible to your organization."
+        )
+    return row
+
+
+def _refuse_error(row: SandboxRow, what: str) -> None:
+    if row.status == "error":
+        raise InvalidState(
+            f"Sandbox {row.id} is in error ({row.reason or 'unknown'}) and cannot be {what}: delete it."
+        )
+
+
+def _not_found() -> SandboxNotFound:
+    # Clients look for these words (contract A.5).
+    return SandboxNotFound("Sandbox not found")

@@ -1,0 +1,183 @@
+"""``/v1/templates``: list, read, delete (contract B.9 to B.11; SEED-L, SEED-T)."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel
+
+from thawbox.errors import Forbidden, TemplateInUse, TemplateNotFound
+from thawbox.http import context
+from thawbox.settings import Settings
+from thawbox.store import builds, sandboxes, templates
+from thawbox.store.templates import TemplateRow
+from thawbox.timestamps import rfc3339
+
+from . import openapi
+from .context import caller_of, context_of
+
+router = APIRouter(tags=["templates"])
+
+Reference = Annotated[str, Path(description="Name or id; your own templates come before public ones.")]
+
+
+class Resources(BaseModel):
+    """A size of machine."""
+
+    vcpu: int
+    memory_mb: int
+    disk_gb: int
+
+
+class TemplateItem(BaseModel):
+    """A template in a list. Texts are empty rather than null."""
+
+    id: str
+    object: Literal["template"] = "template"
+    name: str
+    display_name: str
+    description: str
+    category: str
+    language: str
+    icon: str
+    is_public: bool
+    is_active: bool
+    status: Literal["building", "active", "failed"]
+    build_id: str | None
+    default_resources: Resources
+    features: list[str]
+    tags: list[str]
+    organization_id: str | None
+    created_at: str
+    updated_at: str
+
+
+class TemplateList(BaseModel):
+    """All templates that the caller can use; never paged."""
+
+    object: Literal["list"] = "list"
+    data: list[TemplateItem]
+    has_more: Literal[False] = False
+    url: Literal["/v1/templates"] = "/v1/templates"
+    request_id: str
+
+
+class TemplateDetail(TemplateItem):
+    """A template with everything that is known of it."""
+
+    min_resources: Resources
+    max_resources: Resources
+    popularity_score: int
+    docs_url: str
+    error_message: str | None
+    request_id: str
+
+
+class Deleted(BaseModel):
+    """It is gone."""
+
+    status: Literal["deleted"] = "deleted"
+    id: str
+    request_id: str
+
+
+@router.get("/v1/templates", responses=openapi.errors())
+async def list_templates(
+    request: Request,
+    category: Annotated[str | None, Query(description="Exact, in any case.")] = None,
+    language: Annotated[str | None, Query(description="Exact, in any case.")] = None,
+) -> TemplateList:
+    """Public templates and your own."""
+    async with context_of(request).database.read() as connection:
+        rows = await templates.list_visible(connection, caller_of(request).organization_id)
+    wanted = [row for row in rows if _same(category, row.category) and _same(language, row.language)]
+    return TemplateList(data=[TemplateItem(**_item(row)) for row in wanted], request_id=context.request_id())
+
+
+@router.get("/v1/templates/{reference}", responses=openapi.errors(404))
+async def get_template(request: Request, reference: Reference) -> TemplateDetail:
+    """One template, by name or id."""
+    row = await find_template(request, reference)
+    return _detail(row, context_of(request).settings)
+
+
+@router.delete("/v1/templates/{reference}", responses=openapi.errors(403, 404, 409))
+async def delete_template(request: Request, reference: Reference) -> Deleted:
+    """Delete one of your templates. A build of it that runs is cancelled first."""
+    row = await find_template(request, reference)
+    if row.is_public:
+        raise Forbidden("Cannot delete built-in template")
+    while not await _try_delete(request, row):
+        await context_of(request).builder.cancel(row.id)
+    await context_of(request).builder.forget(row.id)
+    return Deleted(id=str(row.id), request_id=context.request_id())
+
+
+async def find_template(request: Request, reference: str) -> TemplateRow:
+    """The template that the caller means.
+
+    Raises:
+        TemplateNotFound: there is none that the caller may see.
+    """
+    async with context_of(request).database.read() as connection:
+        row = await templates.find(connection, caller_of(request).organization_id, reference)
+    if row is None:
+        raise TemplateNotFound(
+            f"Template {reference[:100]!r} does not exist or is not visible to your organization."
+        )
+    return row
+
+
+async def _try_delete(request: Request, row: TemplateRow) -> bool:
+    """Delete the row unless it is used (raises) or being built (False); in one transaction."""
+    async with context_of(request).database.write() as connection:
+        if await sandboxes.alive_of_template(connection, row.id, time.time()):
+            raise TemplateInUse("Template is currently being used by active sandboxes")
+        build = await builds.newest(connection, row.id)
+        if build is not None and not build.ended:
+            return False
+        if not await templates.delete(connection, row.id):
+            raise TemplateNotFound(f"Template {row.name!r} was deleted meanwhile.")
+        return True
+
+
+def _same(wanted: str | None, actual: str | None) -> bool:
+    return wanted is None or wanted.casefold() == (actual or "").casefold()
+
+
+def _detail(row: TemplateRow, settings: Settings) -> TemplateDetail:
+    return TemplateDetail(
+        **_item(row),
+        min_resources=Resources(vcpu=1, memory_mb=128, disk_gb=1),
+        max_resources=Resources(
+            vcpu=settings.max_cpu, memory_mb=settings.max_memory_mb, disk_gb=settings.max_disk_gb
+        ),
+        popularity_score=row.popularity_score,
+        docs_url=row.docs_url or "",
+        error_message=row.error_message if row.status == "failed" else None,
+        request_id=context.request_id(),
+    )
+
+
+def _item(row: TemplateRow) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "name": row.name,
+        "display_name": row.display_name,
+        "description": row.description,
+        "category": row.category,
+        "language": row.language or "",
+        "icon": row.icon or "",
+        "is_public": row.is_public,
+        "is_active": row.is_active,
+        "status": row.status,
+        "build_id": None if row.is_public else str(row.id),
+        "default_resources": Resources(vcpu=row.cpu, memory_mb=row.memory_mb, disk_gb=row.disk_gb),
+        "features": list(row.features),
+        "tags": list(row.tags),
+        "organization_id": None if row.organization_id is None else str(row.organization_id),
+        "created_at": rfc3339(row.created_at),
+        "updated_at": rfc3339(row.updated_at),
+    }

@@ -1,0 +1,61 @@
+"""What the gateway works with; one value, made by the server, handed to ``create_gateway``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from thawbox.errors import AuthenticationRequired, InvalidToken, SandboxNotFound
+from thawbox.http import context as http_context
+from thawbox.sandboxes.contract import Sandboxes
+from thawbox.sandboxes.tokens import TokenSigner
+from thawbox.settings import Settings
+from thawbox.store import sandboxes
+from thawbox.store.database import Database
+from thawbox.store.sandboxes import SandboxRow
+
+
+@dataclass(frozen=True)
+class GatewayContext:
+    """The parts behind the gateway."""
+
+    settings: Settings
+    database: Database
+    sandboxes: Sandboxes
+    tokens: TokenSigner
+    started_at: float = field(default_factory=time.time)
+
+
+def context_of(request: Request) -> GatewayContext:
+    """The context that the app was made with."""
+    context: GatewayContext = request.app.state.context
+    return context
+
+
+def has_token(request: Request) -> bool:
+    """Whether the request brings something that could be a token."""
+    return bool(http_context.bearer(request.scope))
+
+
+async def sandbox_of(request: Request) -> SandboxRow:
+    """The sandbox that the request's token opens.
+
+    Raises:
+        AuthenticationRequired: there is no token.
+        InvalidToken: it is forged or expired.
+        SandboxNotFound: the sandbox was deleted or its time is over.
+    """
+    text = http_context.bearer(request.scope)
+    if not text:
+        raise AuthenticationRequired("Send the sandbox's token as 'Authorization: Bearer <token>'.")
+    parts = context_of(request)
+    claims = parts.tokens.check(text)
+    async with parts.database.read() as connection:
+        row = await sandboxes.get(connection, claims.sandbox_id)
+    if row is None or row.expired(time.time()):
+        raise SandboxNotFound("Sandbox not found")
+    if row.organization_id != claims.organization_id:
+        raise InvalidToken("The token is not one that this server gave out for a sandbox.")
+    return row

@@ -1,0 +1,80 @@
+"""What happens around every request: id, headers, errors, metrics, log line. Pure ASGI, because it is hot."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from thawbox import log, metrics
+from thawbox.errors import InternalFault, ThawboxError
+
+from . import context, errors
+from .limits import RequestLimiter
+
+_logger = log.get("http")
+
+
+class RequestMiddleware:
+    """The outermost layer.
+
+    Every answer, also to nonsense, gets ``X-Request-ID`` and the rate-limit headers; the code inside may put
+    an ``Allowance`` into ``scope["state"]["allowance"]``. A ThawboxError becomes its envelope, any other
+    exception a 500 with a log line that has the traceback and the same request id.
+    """
+
+    def __init__(self, app: ASGIApp, *, plane: str, limiter: RequestLimiter) -> None:
+        self._app = app
+        self._plane = plane
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = context.begin(scope)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        state = scope.setdefault("state", {})
+        state["allowance"] = self._limiter.untouched()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode("latin-1")),
+                    *state["allowance"].headers(),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            if status:
+                _logger.exception("answer broke off", path=scope["path"])
+                raise
+            answer = errors.response(self._known(error), gateway=self._plane == "gateway")
+            await answer(scope, receive, send_with_headers)
+        finally:
+            self._account(scope, status, time.perf_counter() - started)
+
+    def _known(self, error: Exception) -> ThawboxError:
+        if not isinstance(error, ThawboxError):
+            metrics.REQUEST_FAULTS.labels(self._plane).inc()
+            _logger.error("request broke", exc_info=error)
+            return errors.Unexpected()
+        if isinstance(error, InternalFault):
+            metrics.REQUEST_FAULTS.labels(self._plane).inc()
+            _logger.warning("request failed", error=error.message, code=error.code, exc_info=error.__cause__)
+        return error
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        metrics.REQUEST_SECONDS.labels(self._plane, scope["method"], route, status).observe(seconds)
+        _logger.debug("request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)

@@ -1,0 +1,211 @@
+"""One process that is everything: API, gateway, build line, sandboxes, on the embedded defaults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import IO
+
+import uvicorn
+
+from . import log as logs
+from .api.app import create_app
+from .api.context import ApiContext
+from .build.garbage import Freed, collect
+from .build.service import BuildService
+from .build.stack import unmount_leftovers
+from .errors import RuntimeFault
+from .gateway.app import create_gateway
+from .gateway.context import GatewayContext
+from .node.containers import Node
+from .node.layout import Layout
+from .node.open import close_node, open_node
+from .node.selftest import is_proven, run_selftest
+from .sandboxes.garbage import Pins
+from .sandboxes.service import SandboxService
+from .sandboxes.tokens import open_signer
+from .settings import Settings
+from .store.database import Database, open_database
+
+log = logs.get(__name__)
+
+_STOP_S = 10
+"""How long requests under way may take when the server stops."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A running server without its HTTP."""
+
+    node: Node
+    database: Database
+    pins: Pins
+    builds: BuildService
+    sandboxes: SandboxService
+
+
+async def serve(settings: Settings) -> None:
+    """Run until cancelled. Sandboxes stay when it ends; the next server takes them over.
+
+    Raises:
+        RuntimeFault, NoCapacity: the machine lacks something, or another server uses the state folder.
+    """
+    logs.configure(settings)
+    with _locked(settings):
+        if not is_proven(settings):
+            log.info("selftest", result=await run_selftest(settings))
+        async with _parts(settings) as parts:
+            context = ApiContext(
+                settings=settings,
+                database=parts.database,
+                builder=parts.builds,
+                sandboxes=parts.sandboxes,
+                tokens=open_signer(settings),
+            )
+            async with _controlled(settings, parts):
+                await _listen(settings, context)
+
+
+async def collect_garbage(settings: Settings) -> Freed:
+    """Remove what nothing refers to; by the running server if there is one, since it knows what is under way."""
+    socket = Layout(settings.state).state / "control.sock"
+    try:
+        reader, writer = await asyncio.open_unix_connection(socket)
+    except OSError:
+        with _locked(settings):
+            async with _opened(settings) as (layout, database):
+                return await collect(layout, database, Pins())
+    writer.write(b"gc\n")
+    answer = json.loads(await reader.read())
+    writer.close()
+    return Freed(**answer)
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[tuple[Layout, Database]]:
+    layout = Layout(settings.state.resolve())
+    layout.make()
+    database = await open_database(settings)
+    try:
+        yield layout, database
+    finally:
+        await database.close()
+
+
+@contextlib.asynccontextmanager
+async def _parts(settings: Settings) -> AsyncIterator[Parts]:
+    node = await open_node(settings)
+    database = await open_database(settings)
+    pins = Pins()
+    parts = Parts(
+        node=node,
+        database=database,
+        pins=pins,
+        builds=BuildService(node, database, settings, pins),
+        sandboxes=SandboxService(node, database, settings, pins),
+    )
+    try:
+        await unmount_leftovers(node.layout)
+        await parts.sandboxes.start()
+        await node.slots.warm()
+        await parts.builds.start()
+        yield parts
+    finally:
+        await parts.builds.stop()
+        survivors = await parts.sandboxes.stop()
+        await close_node(node, keep=survivors > 0)
+        await database.close()
+
+
+async def _listen(settings: Settings, context: ApiContext) -> None:
+    servers = [
+        _server(settings, create_app(context), settings.port),
+        _server(settings, create_gateway(_for_gateway(context)), settings.gateway_port),
+    ]
+    tasks = [asyncio.create_task(server.serve()) for server in servers]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        raise RuntimeFault("a listener ended by itself")
+    finally:
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _for_gateway(context: ApiContext) -> GatewayContext:
+    return GatewayContext(
+        settings=context.settings,
+        database=context.database,
+        sandboxes=context.sandboxes,
+        tokens=context.tokens,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling: whoever runs us decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+def _server(settings: Settings, app: object, port: int) -> uvicorn.Server:
+    return _Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            host=settings.host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_STOP_S,
+        )
+    )
+
+
+@contextlib.asynccontextmanager
+async def _controlled(settings: Settings, parts: Parts) -> AsyncIterator[None]:
+    """A socket in the state folder, which is root's alone, for what only this process can do."""
+    path = Layout(settings.state).state / "control.sock"
+    path.unlink(missing_ok=True)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if await reader.readline() == b"gc\n":
+                freed = await collect(parts.node.layout, parts.database, parts.pins)
+                writer.write(json.dumps(asdict(freed)).encode())
+                await writer.drain()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_unix_server(answer, path)
+    try:
+        async with server:
+            yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(settings: Settings):  # type: ignore[no-untyped-def]
+    layout = Layout(settings.state.resolve())
+    layout.make()
+    with open(layout.lock, "w") as lock:
+        _lock(lock, settings)
+        yield
+
+
+def _lock(lock: IO[str], settings: Settings) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RuntimeFault(
+            f"another server uses the state folder {settings.state}: stop it, or choose another with --state"
+        ) from error

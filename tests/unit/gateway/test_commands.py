@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from thawbox.gateway import commands
+from thawbox.guest import client
+from thawbox.guest.client import GuestError
+
+from .conftest import Gate
+
+
+async def run(gate: Gate, **body: Any) -> dict[str, Any]:
+    answer = await gate.client.post("/commands/run", json=body)
+    assert answer.status_code == 200, answer.text
+    result: dict[str, Any] = answer.json()
+    return result
+
+
+async def test_shell_style_goes_through_a_shell(gate: Gate) -> None:
+    result = await run(gate, command="echo out; echo $X >&2; exit 3", env={"X": "err"})
+    assert (result["stdout"], result["stderr"], result["exit_code"]) == ("out\n", "err\n", 3)
+    assert result["success"] is False
+    assert result["command"] == "echo out; echo $X >&2; exit 3"
+    assert result["pid"] > 0
+    assert result["execution_time"] >= 0
+    assert result["timestamp"].endswith("Z")
+
+
+async def test_exec_style_does_not(gate: Gate) -> None:
+    result = await run(gate, command="echo", args=["$HOME", "a b; c"])
+    assert (result["stdout"], result["success"]) == ("$HOME a b; c\n", True)
+    assert (await run(gate, command="echo", args=[]))["stdout"] == "\n"
+
+
+@pytest.mark.parametrize("key", ["workdir", "working_dir"])
+async def test_working_folder_as_asked(gate: Gate, key: str) -> None:
+    assert (await run(gate, command="pwd", **{key: "/usr"}))["stdout"] == "/usr\n"
+
+
+async def test_workdir_wins_over_working_dir(gate: Gate) -> None:
+    assert (await run(gate, command="pwd", workdir="/usr", working_dir="/etc"))["stdout"] == "/usr\n"
+
+
+async def test_default_folder_is_the_templates_or_else_the_workspace(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await run(gate, command="pwd"))["stdout"] == f"{gate.folder}\n"
+    gate.sandboxes.workdir = "/"
+    monkeypatch.setattr(commands, "WORKSPACE", "/usr")
+    assert (await run(gate, command="pwd"))["stdout"] == "/usr\n"
+    monkeypatch.setattr(commands, "WORKSPACE", "/nonexistent/workspace")
+    assert (await run(gate, command="pwd"))["stdout"] == "/\n"
+
+
+async def test_folder_that_does_not_exist_is_named(gate: Gate) -> None:
+    answer = await gate.client.post("/commands/run", json={"command": "pwd", "workdir": "/no/such"})
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["path"]) == (400, "INVALID_PATH", "/no/such")
+
+
+async def test_command_that_takes_too_long_is_a_result(gate: Gate) -> None:
+    result = await run(gate, command="echo begun; sleep 600", timeout=0.3)
+    assert (result["exit_code"], result["success"], result["timed_out"]) == (124, False, True)
+    assert result["stdout"] == "begun\n"
+    assert "timed out after 0.3 s" in result["stderr"]
+
+
+async def test_program_that_does_not_exist_is_a_result(gate: Gate) -> None:
+    result = await run(gate, command="no-such-program", args=[])
+    assert result["exit_code"] == 127
+    assert "no-such-program" in result["stderr"]
+
+
+async def test_program_killed_by_a_signal_is_a_result(gate: Gate) -> None:
+    result = await run(gate, command="kill -9 $$")
+    assert result["success"] is False
+    assert result["exit_code"] != 0
+
+
+async def test_process_that_cannot_be_started_is_a_result(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise GuestError("EAGAIN", "resource temporarily unavailable")
+
+    monkeypatch.setattr(client, "run", refuse)
+    result = await run(gate, command="true")
+    assert (result["exit_code"], result["stderr"]) == (127, "resource temporarily unavailable\n")
+
+
+async def test_endless_output_is_cut_and_said_so(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "OUTPUT_LIMIT", 1000)
+    result = await run(gate, command="head -c 100000 /dev/zero | tr '\\0' x")
+    assert result["stdout"] == "x" * 1000
+    assert result["truncated"] is True
+    assert "only the first 1000 bytes" in result["stderr"]
+    assert result["exit_code"] == 0
+
+
+async def test_output_that_is_no_text_is_still_json(gate: Gate) -> None:
+    result = await run(gate, command=r"printf 'a\377b'")
+    assert result["stdout"] == "a\ufffdb"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"command": ""},
+        {"command": 1},
+        {"command": "a\x00b"},
+        {"command": "a", "args": "b"},
+        {"command": "a", "args": [1]},
+        {"command": "a", "args": ["\x00"]},
+        {"command": "a", "timeout": 0},
+        {"command": "a", "timeout": -1},
+        {"command": "a", "timeout": "5"},
+        {"command": "a", "timeout": True},
+        {"command": "a", "timeout": 1e300},
+        {"command": "a", "env": {"A=": "b"}},
+        {"command": "a", "env": {"A": 1}},
+        {"command": "a", "workdir": "\x00"},
+        {"command": "a", "workdir": 5},
+    ],
+)
+async def test_bad_fields_are_400(gate: Gate, body: dict[str, Any]) -> None:
+    answer = await gate.client.post("/commands/run", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
