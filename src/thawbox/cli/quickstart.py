@@ -1,0 +1,210 @@
+"""``scripts/quickstart``: the main job once, on embedded defaults, and how long each part took."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from thawbox.node.doctor import port_is_taken, server_runs
+from thawbox.settings import Settings, load
+
+from .build import build_template
+from .client import connect, connect_sandbox
+from .failure import Failure, exit_with
+from .figures import build_figures, sandbox_figures
+from .recipes import read_source
+from .remote import run_plain
+from .run import create
+from .sandboxes import delete_sandbox
+from .serve import free_port
+from .terminal import console, duration, harmless
+
+_RECIPE = Path("examples/hello.yaml")
+_COMMAND = ("python3", "/workspace/hello.py")
+_START_PATIENCE_S = 60
+_STOP_PATIENCE_S = 30
+
+
+@dataclass
+class Running:
+    """A server of ours, or one that was there."""
+
+    settings: Settings
+    process: subprocess.Popen[bytes] | None
+    log: Path
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave the server and the sandbox running.")
+def quickstart(keep: bool) -> None:
+    """Build a template, freeze it, thaw a sandbox, run a command; say how long each took."""
+    os.chdir(_project())
+    out = console()
+    with _server(out, keep) as running:
+        os.environ["THAWBOX_URL"] = f"http://127.0.0.1:{running.settings.port}"
+        os.environ.pop("THAWBOX_API_KEY", None)  # ours is the local key
+        _main_job(out, running, keep)
+
+
+def _project() -> Path:
+    return Path(__file__).resolve().parents[3]
+
+
+def _main_job(out: Console, running: Running, keep: bool) -> None:
+    rows: list[tuple[str, float | None, str]] = []
+    with connect() as server:
+        out.rule("build", align="left")
+        text = _RECIPE.read_text()
+        source = read_source(str(_RECIPE), text, name=None, update=True, no_cache=False, build_args={})
+        built = build_template(server, source, _RECIPE.parent, out)
+        if built["status"] != "active":
+            reason = str(built["error_message"] or "no reason given").splitlines()[0]
+            raise Failure(f"The build failed: {harmless(reason)}")
+        log = server.call("GET", f"/v1/templates/build/{built['build_id']}/logs", params={"offset": 0})[
+            "logs"
+        ]
+        rows += build_figures(running.settings, int(built["template_id"]), str(log), built["seconds"])
+
+        out.rule("sandbox", align="left")
+        began = time.perf_counter()
+        sandbox = create(server, source.name, {}, None if keep else 600)
+        created = time.perf_counter() - began
+        try:
+            rows += sandbox_figures(running.settings, str(sandbox["id"]), created)
+            for which in ("first command", "second command"):
+                rows.append((which, _command(out, sandbox, quiet=which != "first command"), ""))
+        finally:
+            if not keep:
+                delete_sandbox(server, str(sandbox["id"]))
+    _show(out, rows)
+    _next_steps(out, running, source.name, str(sandbox["id"]), keep)
+
+
+def _command(out: Console, sandbox: dict[str, Any], *, quiet: bool) -> float:
+    with connect_sandbox(sandbox) as gateway:
+        began = time.perf_counter()
+        finished = run_plain(gateway, _COMMAND, timeout_s=60)
+        took = time.perf_counter() - began
+    if finished.exit_code != 0:
+        said = finished.stderr.decode("utf-8", "replace")
+        raise Failure(f"{' '.join(_COMMAND)} ended with status {finished.exit_code}: {said}")
+    if not quiet:
+        out.print(Text(f"$ {' '.join(_COMMAND)}", style="bold"))
+        out.print(Text(finished.stdout.decode("utf-8", "replace")))
+    return took
+
+
+def _show(out: Console, rows: list[tuple[str, float | None, str]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("WHAT")
+    table.add_column("TIME", justify="right")
+    table.add_column("")
+    for what, seconds, remark in rows:
+        table.add_row(what, "" if seconds is None else duration(seconds), Text(remark, style="dim"))
+    out.print(table)
+
+
+def _next_steps(out: Console, running: Running, name: str, sandbox: str, keep: bool) -> None:
+    if not keep or running.process is None:
+        out.print("It works. Next, in two terminals, as root:", style="bold green")
+        out.print("  .venv/bin/thaw serve")
+        out.print(f"  .venv/bin/thaw run {name} -- python3 -c 'print(6 * 7)'", markup=False)
+        return
+    port = running.settings.port
+    url = "" if port == 7070 else f"THAWBOX_URL=http://127.0.0.1:{port} "
+    out.print("It works, and goes on running:", style="bold green")
+    out.print(f"  {url}.venv/bin/thaw ps    # shows sandbox {sandbox}", markup=False)
+    out.print(f"  kill {running.process.pid}    # stops the server; its log is {running.log}", markup=False)
+
+
+@contextmanager
+def _server(out: Console, keep: bool) -> Iterator[Running]:
+    """The server on the default state folder, or one of ours, which ends with the block unless kept."""
+    settings = load()
+    log = settings.state / "quickstart.log"
+    if server_runs(settings.state):
+        out.print(f"A server runs on {settings.state} already; using it.")
+        yield Running(settings, None, log)
+        return
+    host = "127.0.0.1"
+    ports = {}
+    for name in ("port", "gateway_port"):
+        wanted = getattr(settings, name)
+        ports[name] = free_port(host) if not wanted or port_is_taken(host, wanted) else wanted
+    settings = settings.model_copy(update={"host": host, **ports})
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    argv = [sys.executable, "-m", "thawbox.cli.main", "serve", "--host", host, "--state", str(settings.state)]
+    argv += ["--port", str(settings.port), "--gateway-port", str(settings.gateway_port)]
+    # Whoever tries this eleven times an hour should not meet the quota.
+    environment = {**os.environ, "THAWBOX_BUILDS_PER_HOUR": "0", "THAWBOX_BUILDS_PER_DAY": "0"}
+    with log.open("wb") as written:
+        # A session of its own: Ctrl-C is for us, and we stop it in order.
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=written,
+            env=environment,
+            start_new_session=True,
+        )
+    ended_well = False
+    try:
+        _wait_until_up(process, settings.port, log)
+        out.print(f"Server started on port {settings.port}; its log is {log}.")
+        yield Running(settings, process, log)
+        ended_well = True
+    finally:
+        if not (keep and ended_well):
+            _stop(process)
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_PATIENCE_S
+    with httpx.Client(trust_env=False, timeout=2) as client:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            try:
+                if client.get(f"http://127.0.0.1:{port}/health").is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+    lines = log.read_text(errors="replace").splitlines()[-10:]
+    raise Failure("The server does not start. The last lines of " + f"{log}:\n" + "\n".join(lines))
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(_STOP_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise Failure(f"The server did not stop within {_STOP_PATIENCE_S} s and was killed.") from None
+
+
+def main() -> None:
+    """Entry point of ``python -m thawbox.cli.quickstart``."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    exit_with(lambda: quickstart.main(prog_name="scripts/quickstart", standalone_mode=False))
+
+
+if __name__ == "__main__":
+    main()

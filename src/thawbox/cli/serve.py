@@ -1,0 +1,155 @@
+"""``thaw serve``: the server in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import click
+
+from thawbox.node.doctor import port_is_taken, server_runs
+from thawbox.settings import Settings, load
+
+from .client import LOCAL_KEY
+from .failure import Failure
+from .keys import DEFAULT_ORGANIZATION, create_key, key_works
+from .options import state_option
+
+
+@click.command(short_help="Run the server in the foreground.")
+@click.option("--host", metavar="ADDRESS", help="Where to listen.  [default: THAWBOX_HOST, else 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="The API's port; 0: any.  [default: THAWBOX_PORT, else 7070]",
+)
+@click.option(
+    "--gateway-port",
+    type=click.IntRange(0, 65535),
+    help="The sandboxes' port; 0: any.  [default: THAWBOX_GATEWAY_PORT, else 7777]",
+)
+@state_option
+def serve(host: str | None, port: int | None, gateway_port: int | None, state: Path | None) -> None:
+    """Run the server in the foreground until Ctrl-C or SIGTERM.
+
+    At its first start it makes a key for this machine's own use and leaves it in the state folder, readable
+    for root only; the other commands find it there. Keys for everybody else: thaw keys create.
+
+    Only this machine can reach it unless --host says otherwise. Keys travel in clear text over plain HTTP:
+    put a TLS proxy in front before you open it to a network.
+
+    \b
+    Examples:
+      sudo thaw serve
+      sudo thaw serve --port 8080 --gateway-port 8081 --state /srv/thawbox
+    """
+    settings = load(host=host, port=port, gateway_port=gateway_port, state=state)
+    if os.geteuid() != 0:
+        raise Failure(
+            "The server must run as root: it makes namespaces, mounts and cgroups. Run: sudo thaw serve"
+        )
+    if server_runs(settings.state):
+        raise Failure(
+            f"Another server uses {settings.state}. Stop it first, or name another folder with --state DIR."
+        )
+    settings = _with_ports(settings)
+    key_file = ensure_local_key(settings)
+    asyncio.run(_serve_until_signal(settings, key_file))
+
+
+def ensure_local_key(settings: Settings) -> Path:
+    """The file with this machine's own key, made anew if it is missing or its key was revoked."""
+    path = settings.state / LOCAL_KEY
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        key = path.read_text().strip()
+    except FileNotFoundError:
+        key = ""
+    if not key or not asyncio.run(key_works(settings, key)):
+        key = asyncio.run(create_key(settings, DEFAULT_ORGANIZATION))
+        _write_private(path, key + "\n")
+    return path
+
+
+def _write_private(path: Path, content: str) -> None:
+    """Write the whole file, readable for us alone at every moment."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+
+
+def _with_ports(settings: Settings) -> Settings:
+    """Settings in which both ports are numbers that are free now."""
+    chosen = {}
+    for name, flag in (("port", "--port"), ("gateway_port", "--gateway-port")):
+        wanted = getattr(settings, name)
+        try:
+            taken = wanted != 0 and port_is_taken(settings.host, wanted)
+        except OSError as error:
+            raise Failure(
+                f"Cannot listen on {settings.host}: {error.strerror or error}. "
+                "Name an address of this machine with --host."
+            ) from error
+        if taken:
+            raise Failure(
+                f"Port {wanted} on {settings.host} is taken by another program. Name another with {flag}."
+            )
+        chosen[name] = wanted or free_port(settings.host)
+    return settings.model_copy(update=chosen)
+
+
+def free_port(host: str) -> int:
+    """A port on which nobody listens now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.bind((host, 0))
+        return int(listener.getsockname()[1])
+
+
+async def _serve_until_signal(settings: Settings, key_file: Path) -> None:
+    from thawbox import server
+
+    serving = asyncio.ensure_future(server.serve(settings))
+    banner = asyncio.ensure_future(_announce(settings, key_file))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        click.echo("Stopped.", err=True)
+    finally:
+        banner.cancel()
+
+
+async def _announce(settings: Settings, key_file: Path) -> None:
+    """Say where it listens once it does."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    for port in (settings.port, settings.gateway_port):
+        await _wait_for(host, port)
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    click.echo(
+        f"Thawbox listens on http://{shown}:{settings.port} (API) and "
+        f"http://{shown}:{settings.gateway_port} (sandboxes).\n"
+        f"State: {settings.state}. Key for this machine: {key_file}. Ctrl-C stops the server.",
+        err=True,
+    )
+
+
+async def _wait_for(host: str, port: int) -> None:
+    while True:
+        try:
+            _reader, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return

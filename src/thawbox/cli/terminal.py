@@ -1,0 +1,100 @@
+"""How things look: consoles, tables, durations, and text that must not reach a terminal as it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on standard output or error, made anew so that redirections count."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def harmless(line: str) -> str:
+    """``line`` without what could steer a terminal; of a progress bar redrawn with \\r, the last state."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]))
+
+
+def duration(seconds: float) -> str:
+    """``0.8 ms``, ``52 ms``, ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 0.01:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else coarse(seconds)
+
+
+def coarse(seconds: float) -> str:
+    """As ``duration``, in whole seconds."""
+    whole = round(seconds)
+    for larger, smaller, unit, below in (("min", "s", 60, 3600), ("h", "min", 3600, 86400)):
+        if whole < 60:
+            return f"{whole} s"
+        if whole < below:
+            rest = whole % unit // (unit // 60)
+            return f"{whole // unit} {larger}" + (f" {rest} {smaller}" if rest else "")
+    rest = whole % 86400 // 3600
+    return f"{whole // 86400} d" + (f" {rest} h" if rest else "")
+
+
+def size(count: int) -> str:
+    """Bytes for people: ``512 B``, ``1.5 MB``, ``3.0 GB`` (powers of 1000)."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def moment(text: str | None) -> datetime | None:
+    """An RFC 3339 time of the API, or None if there is none."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def ago(text: str | None) -> str:
+    """How long ago an API time was; empty without one."""
+    then = moment(text)
+    return coarse(max(0.0, (datetime.now(UTC) - then).total_seconds())) if then else ""
+
+
+def until(text: str | None) -> str:
+    """How long until an API time; ``never`` without one."""
+    then = moment(text)
+    return coarse(max(0.0, (then - datetime.now(UTC)).total_seconds())) if then else "never"
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output, for programs."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+    """A plain table on standard output; nothing in a cell counts as markup, and no cell is cut."""
+    table = Table(box=box.SIMPLE_HEAD if console().is_terminal else None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.upper(), no_wrap=True, overflow="ignore")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row))
+    out = console()
+    # Piped output is for grep and awk: as wide as it has to be.
+    out.print(table, width=None if out.is_terminal else 10_000, no_wrap=True, overflow="ignore", crop=False)
+
+
+def status_text(status: str) -> Text:
+    """A status word in its colour."""
+    colours = {"active": "green", "running": "green", "failed": "red", "error": "red"}
+    return Text(harmless(status), style=colours.get(status, "yellow"))
