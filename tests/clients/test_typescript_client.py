@@ -1,0 +1,100 @@
+"""The published TypeScript client, unmodified: one run of ``typescript/flow.mjs``, looked at from all sides."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.server import Server
+
+FOLDER = Path(__file__).parent / "typescript"
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("node") and shutil.which("npm")), reason="needs Node.js and npm"
+)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script beside the client that the lock file names."""
+    folder = tmp_path_factory.mktemp("typescript") / "program"
+    shutil.copytree(FOLDER, folder)
+    subprocess.run(
+        ["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True, timeout=300
+    )
+    installed = json.loads((folder / "node_modules/@hopx-ai/sdk/package.json").read_text())
+    assert installed["version"] == "0.5.1"
+    return folder / "flow.mjs"
+
+
+@pytest.fixture(scope="module")
+def seen(server: Server, program: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the script saw."""
+    context = tmp_path_factory.mktemp("context")
+    (context / "app").mkdir()
+    (context / "app" / "main.py").write_text("print('from a folder')\n")
+    (context / "note.txt").write_text("from a file")
+    done = subprocess.run(
+        ["node", str(program), server.url, server.new_key("typescript"), str(context)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_build(seen: dict[str, Any]) -> None:
+    build, template = seen["ids"]
+    assert build == template
+    assert seen["duration"] > 0
+    assert seen["progress"][-1] == 100
+    assert any("RUN cat note.txt" in line for line in seen["logs"])
+    assert seen["whole"] == {"status": "active", "complete": True}
+    assert seen["rest"] == ""
+
+
+def test_builds_that_are_refused_or_fail(seen: dict[str, Any]) -> None:
+    assert "A template with alias 'typescript-client' already exists" in seen["taken"]["message"]
+    assert seen["failed"]["class"] == "TemplateBuildError"
+    assert "exit status 3" in seen["failed"]["message"]
+
+
+def test_templates(seen: dict[str, Any]) -> None:
+    assert "typescript-client" in seen["listed"]
+    assert seen["template"] == {"id": seen["ids"][1], "status": "active", "isActive": True}
+    assert seen["health"] == "ok"
+
+
+def test_sandbox(seen: dict[str, Any]) -> None:
+    assert seen["info"] == {"id": seen["id"], "status": "running", "template": "typescript-client"}
+    assert seen["id"] in seen["running"]
+    assert seen["timeout"] == 120
+    assert seen["connected"] == "connected\n"
+
+
+def test_what_was_built_is_inside(seen: dict[str, Any]) -> None:
+    lines = ["from a folder", "from a filehello", "daemon 750", "hello"]
+    assert seen["inside"] == {"code": 0, "lines": lines}
+
+
+def test_commands_and_files(seen: dict[str, Any]) -> None:
+    assert seen["bad"] == {"code": 7, "stdout": "out\n", "stderr": "err\n"}
+    assert seen["read"] == "häß\n"
+    assert seen["missingFile"]["class"] == "FileNotFoundError"
+
+
+def test_errors(seen: dict[str, Any]) -> None:
+    assert seen["wrongKey"]["class"] == "AuthenticationError"
+    assert seen["gone"]["class"] == "SandboxExpiredError"  # how it takes a sandbox that is not found
+    assert seen["noSandbox"]["class"] == "SandboxExpiredError"
+    assert seen["noTemplate"] is not None
+    for name in ("wrongKey", "gone", "noSandbox", "noTemplate"):
+        assert seen[name]["requestId"].startswith("req_")

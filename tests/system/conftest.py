@@ -1,0 +1,41 @@
+"""A real server on a state folder of its own, for all system tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .server import Server
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that all tests share; everybody uses template names of their own."""
+    with Server(tmp_path_factory.mktemp("state")) as running:
+        yield running
+
+
+@pytest.fixture
+def own_server(tmp_path: Path, server: Server) -> Iterator[Server]:
+    """A server, not started, for a test that kills it, counts what it left, or needs other settings.
+
+    It has the base images that the shared server has by now; they take 20 s each to make.
+    """
+    server.build({"alias": f"base-{time.time_ns()}", "steps": [{"type": "from", "image": "debian:12"}]})
+    own = Server(tmp_path / "state")
+    own.state.mkdir(mode=0o700)
+    subprocess.run(["cp", "-al", server.state / "layers", own.state / "layers"], check=True)
+    own.state.joinpath("runtime").mkdir()
+    shutil.copy(server.state / "runtime" / "selftest.json", own.state / "runtime")
+    try:
+        yield own
+    finally:
+        own.remove()

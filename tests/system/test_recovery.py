@@ -1,0 +1,159 @@
+"""kill -9 at any moment loses nothing that was promised and leaves nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .server import Server
+from .test_build import recipe, run
+
+CYCLES = int(os.environ.get("THAWBOX_TEST_CYCLES", "8"))
+
+
+def left_on_machine(server: Server) -> dict[str, list[str]]:
+    """What there is on this machine, outside of the state folder, that is this server's."""
+    prefix = "tb" + hashlib.sha256(str(server.state.resolve()).encode()).hexdigest()[:4]
+    groups = (
+        Path("/sys/fs/cgroup/memory") if Path("/sys/fs/cgroup/memory").is_dir() else Path("/sys/fs/cgroup")
+    )
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {
+        "processes": [
+            entry.name
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and str(server.state) in _command_line(entry)
+        ],
+        "namespaces": [path.name for path in Path("/run/netns").iterdir() if path.name.startswith(prefix)],
+        "devices": [path.name for path in Path("/sys/class/net").iterdir() if path.name.startswith(prefix)],
+        "mounts": [line for line in mounts if str(server.state) in line or f"/{prefix}-" in line],
+        "cgroups": [path.name for path in groups.glob(f"thawbox-{prefix}")],
+        "tables": [line for line in tables.splitlines() if prefix in line],
+    }
+
+
+NOTHING: dict[str, list[str]] = {
+    key: [] for key in ("processes", "namespaces", "devices", "mounts", "cgroups", "tables")
+}
+
+
+def _command_line(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.01)
+
+
+PHASES: dict[str, Callable[[Server, str], bool]] = {
+    "queued": lambda server, build: True,
+    "step": lambda server, build: "second begins" in server.log_of(build),
+    "layer": lambda server, build: any((server.state / "tmp").glob("layer-*/layer.tar")),
+    "image": lambda server, build: any((server.state / "tmp").glob("*.erofs*")),
+    "snapshot": lambda server, build: any((server.state / "tmp").glob("memory-*")),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_killed_build_continues(own_server: Server, phase: str) -> None:
+    own_server.start()
+    assert left_on_machine(own_server) != NOTHING  # we look in the right places
+    build = own_server.submit(
+        recipe(
+            "continued",
+            run("date +%s%N > /first"),
+            run("echo second begins; head -c 50M /dev/urandom > /second; sleep 0.5"),
+        )
+    )
+    wait_for(lambda: PHASES[phase](own_server, build), phase)
+    first = own_server.log_of(build)
+    own_server.kill()
+    own_server.start()
+    status = own_server.wait(build)
+    assert status["status"] == "active", status
+    log = own_server.log_of(build)
+    if "[2/3] done" in first:
+        assert "CACHED [2/3]" in log
+    with own_server.create("continued") as sandbox:
+        assert sandbox.out("stat -c %s /second") == str(50 * 2**20)
+    assert files_below(own_server.state / "tmp") in ([], ["images"])
+    own_server.stop()
+    assert left_on_machine(own_server) == NOTHING
+
+
+def test_sandboxes_live_through_restart_and_kill(own_server: Server) -> None:
+    own_server.start()
+    own_server.build(recipe("kept", run("true")))
+    sandbox = own_server.create("kept", env_vars={"A": "b"})
+    sandbox.run("echo here > /root/file")
+    own_server.kill()
+    own_server.start()
+    assert sandbox.out("cat /root/file; echo $A") == "here\nb"
+    own_server.stop()
+    own_server.start()
+    assert sandbox.out("cat /root/file") == "here"
+    assert own_server.api.get(f"/v1/sandboxes/{sandbox.id}").json()["status"] == "running"
+    sandbox.__exit__()
+    assert own_server.api.get(f"/v1/sandboxes/{sandbox.id}").status_code == 404
+
+
+def test_expiry_survives_restart(own_server: Server) -> None:
+    own_server.start()
+    own_server.build(recipe("expiring", run("true")))
+    sandbox = own_server.create("expiring", timeout_seconds=2)
+    own_server.kill()
+    time.sleep(2)  # its time runs out while nobody looks
+    own_server.start()
+    wait_for(lambda: own_server.api.get(f"/v1/sandboxes/{sandbox.id}").status_code == 404, "expired")
+    wait_for(lambda: not list((own_server.state / "run" / "bundles").iterdir()), "freed")
+
+
+def test_sandbox_that_starves_says_so_and_frees_everything(own_server: Server) -> None:
+    own_server.start()
+    own_server.build(recipe("starving", run("true"), memory=256))
+    sandbox = own_server.create("starving")
+    sandbox.gateway.post("/commands/run", json={"command": "head -c 2G /dev/zero | tail", "timeout": 60})
+
+    def status() -> dict[str, str]:
+        record: dict[str, str] = own_server.api.get(f"/v1/sandboxes/{sandbox.id}").json()
+        return record
+
+    wait_for(lambda: status()["status"] == "error", "in error")
+    wait_for(lambda: not list((own_server.state / "run" / "bundles").iterdir()), "freed")
+    assert own_server.api.delete(f"/v1/sandboxes/{sandbox.id}").status_code == 200
+
+
+def test_many_builds_and_deletes_leave_nothing(own_server: Server) -> None:
+    own_server.start()
+    folders = ("images", "snapshots", "logs", "uploads", "layers", "run/bundles", "run/upper", "run/mounts")
+    clean = {name: files_below(own_server.state / name) for name in folders}
+    for number in range(CYCLES):
+        build = own_server.build(recipe("cycle", run(f"echo {number} > /number")))
+        with own_server.create("cycle") as sandbox:
+            assert sandbox.out("cat /number") == str(number)
+        assert own_server.api.delete(f"/v1/templates/{build}").status_code == 200
+    done = own_server.thaw("gc", "--json")
+    assert done.returncode == 0, done.stderr
+    after = {name: files_below(own_server.state / name) for name in folders}
+    clean["layers"] = after["layers"] = []  # the base image was there before
+    assert after == clean
+    assert [path.name for path in (own_server.state / "layers").iterdir()] == ["index"]
+    own_server.stop()
+    assert left_on_machine(own_server) == NOTHING
