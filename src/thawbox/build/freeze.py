@@ -43,7 +43,7 @@ async def freeze(node: Node, version: Version, *, note: Callable[[str], None] = 
             except client.GuestError as error:
                 raise BuildError(f"the template does not start: {error}") from error
             except (RuntimeFault, GuestFault) as error:
-                if not container.cgroup.oom_kills():
+                if not container.out_of_memory:
                     raise
                 raise BuildError(
                     f"out of memory: the start command needs more than the template's {version.memory_mb} MB"

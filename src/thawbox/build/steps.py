@@ -193,7 +193,7 @@ def explained(room: StepRoom, container: Container) -> Iterator[None]:
     try:
         yield
     except (GuestFault, RuntimeFault, OSError, client.GuestError) as error:
-        if container.cgroup.oom_kills():
+        if container.out_of_memory:
             raise BuildError(
                 f"out of memory: the step needed more than the template's {room.limits.memory_mb} MB; "
                 "give the template more with `memory`"

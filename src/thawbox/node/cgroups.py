@@ -152,8 +152,12 @@ def remove(group: Cgroup, *, patience_s: float = 5.0) -> None:
         time.sleep(0.005)
 
 
-def kill_on_oom(group: Cgroup, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+def kill_on_oom(
+    group: Cgroup, loop: asyncio.AbstractEventLoop, note: Callable[[], None]
+) -> Callable[[], None]:
     """Have everything inside killed when the group is out of memory; call the result to stop watching.
+
+    ``note`` is called first. What we kill before the kernel does is not in its count (``oom_kills``).
 
     The kernel kills one process, and a sandbox that lost one of its own hangs. Version 2 can be told to kill all
     (``limit`` does); version 1 tells us.
@@ -173,6 +177,7 @@ def kill_on_oom(group: Cgroup, loop: asyncio.AbstractEventLoop) -> Callable[[], 
 
     def out_of_memory() -> None:
         os.eventfd_read(event)
+        note()
         for pid in group.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)

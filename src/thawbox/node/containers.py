@@ -51,6 +51,13 @@ class Container:
     """stage -> milliseconds, as far as it has come"""
     died: asyncio.Event = field(default_factory=asyncio.Event)
     """set when its process has ended"""
+    starved: asyncio.Event = field(default_factory=asyncio.Event)
+    """set when we killed it because it was out of memory"""
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it had more in use than its memory limit, which is what it died of then."""
+        return self.starved.is_set() or self.cgroup.oom_kills() > 0
 
     @property
     def endpoint(self) -> client.Endpoint:
@@ -135,7 +142,7 @@ class Node:
         reaper.expect(pids)
         main = gvisor.pid_of(container.bundle)
         loop = asyncio.get_running_loop()
-        stop_oom = cgroups.kill_on_oom(container.cgroup, loop)
+        stop_oom = cgroups.kill_on_oom(container.cgroup, loop, container.starved.set)
         waiter = loop.create_task(_set_at_death(container.died, main))
 
         def stop() -> None:

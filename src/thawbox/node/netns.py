@@ -7,6 +7,8 @@ ours. A thread that enters a namespace ends there, so nothing else ever runs in 
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -17,6 +19,8 @@ from pyroute2 import IPRoute
 FOLDER = Path("/var/run/netns")
 _CLONE_NEWNET = 0x40000000
 _MS_BIND = 4096
+_MS_REC = 16384
+_MS_SHARED = 1 << 20
 _MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -27,7 +31,7 @@ def create(path: Path) -> None:
     Raises:
         OSError: the kernel refused; there is no ``path`` then.
     """
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    _prepare_folder()
     path.touch(mode=0o600, exist_ok=False)
 
     def make() -> None:
@@ -39,6 +43,25 @@ def create(path: Path) -> None:
     except BaseException:
         remove(path)
         raise
+
+
+def _prepare_folder() -> None:
+    """Make the folder a shared mount point, as ``ip netns add`` does when it finds that it is none.
+
+    Done after namespaces were mounted in it, that hides their mounts below copies of them, and the names can never be
+    removed again (EBUSY).
+    """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # ip takes the same lock
+        folder = bytes(FOLDER)
+        while _libc.mount(b"", folder, b"none", _MS_SHARED | _MS_REC, None) != 0:
+            if ctypes.get_errno() != errno.EINVAL:
+                _check(-1, "mount")
+            _check(_libc.mount(folder, folder, b"none", _MS_BIND | _MS_REC, None), "mount")
+    finally:
+        os.close(descriptor)
 
 
 def inside(path: Path, do: Callable[[IPRoute], None]) -> None:

@@ -277,7 +277,7 @@ class SandboxService:
     async def _watch_until_death(self, container: Container) -> None:
         """Notice that a sandbox died by itself, say why in its record, and free what it held."""
         await container.died.wait()
-        if container.cgroup.oom_kills():
+        if container.out_of_memory:
             reason = "out of memory: it needed more than its template's memory"
         else:
             reason = "its runtime process ended"
