@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+_ALONE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh"]
 _SCRIPT = """
 import subprocess
 from thawbox.node import netns
@@ -19,8 +20,7 @@ assert netns.names() == ["another"], netns.names()
 
 def test_ours_can_be_removed_after_somebody_used_ip_netns() -> None:
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh"]
-        + [sys.executable, "-c", _SCRIPT],
+        [*_ALONE, sys.executable, "-c", _SCRIPT],
         capture_output=True,
         text=True,
         check=False,
