@@ -52,16 +52,11 @@ async def execute_code(request: Request) -> JSONResponse:
 async def _run(place: Place, asked: ExecuteCode, language: str, cwd: str) -> Completed:
     for way in languages.invocations(language, asked.code):
         done = await _run_as(place, asked, way, cwd)
-        if done.pid != 0 or done.exit_code != execution.NOT_STARTED:
+        if done.pid != 0 or done.exit_code != languages.NOT_STARTED:
             break
-    if lacks_language(language, done.pid, done.exit_code, done.stderr):
+    if languages.lacks(language, done.pid, done.exit_code, done.stderr):
         return not_started(languages.missing(language))
     return done
-
-
-def lacks_language(language: str, pid: int, exit_code: int | None, stderr: bytes) -> bool:
-    """Whether an execution ended as it did because the template lacks the language."""
-    return exit_code == execution.NOT_STARTED and (pid == 0 or (language == "go" and not stderr))
 
 
 async def _run_as(place: Place, asked: ExecuteCode, way: Invocation, cwd: str) -> Completed:

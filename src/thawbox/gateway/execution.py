@@ -19,13 +19,13 @@ from thawbox.store.sandboxes import SandboxRow
 
 from .context import context_of, sandbox_of
 from .counters import counted
+from .languages import NOT_STARTED
 
 WORKSPACE = "/workspace"
 OUTPUT_LIMIT = 4 * 1024 * 1024
 """Bytes of each of stdout and stderr that an answer holds; what is more is dropped, and ``truncated`` says so."""
 MAX_TIMEOUT_S = 86_400
 TIMED_OUT = 124
-NOT_STARTED = 127
 T = TypeVar("T")
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from thawbox.errors import UserError
 from thawbox.guest.image import MOUNT_POINT
 
+NOT_STARTED = 127
+"""Exit code, as a shell's, of what is not there."""
 RUNNER = f"{MOUNT_POINT}/python/run.py"
 """Runs code on the template's own Python, inside."""
 _ARGUMENT_MAX = 100 * 1024
@@ -79,7 +81,7 @@ def invocations(language: str, code: str) -> list[Invocation]:
         case "go":
             # The shell ends with the folder still there if it is killed; the agent removes it in any case.
             script = (
-                'cat > "$THAWBOX_SCRATCH/main.go" || exit 1; command -v go > /dev/null || exit 127; '
+                'command -v go > /dev/null || exit 127; cat > "$THAWBOX_SCRATCH/main.go" || exit 1; '
                 'exec go run "$THAWBOX_SCRATCH/main.go" < /dev/null'
             )
             return [Invocation(("/bin/sh", "-c", script), text, scratch=True)]
@@ -89,6 +91,11 @@ def invocations(language: str, code: str) -> list[Invocation]:
                 return [Invocation((program, "-c", code))]
             script = f"exec 9<&0 0< /dev/null; exec {program} /proc/self/fd/9"
             return [Invocation(("/bin/sh", "-c", script), text)]
+
+
+def lacks(language: str, pid: int, exit_code: int | None, stderr: str | bytes) -> bool:
+    """Whether an execution ended as it did because the template lacks the language."""
+    return exit_code == NOT_STARTED and (pid == 0 or (language == "go" and not stderr))
 
 
 def missing(language: str) -> str:

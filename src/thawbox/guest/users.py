@@ -70,6 +70,7 @@ def names_by_uid(root: str = "") -> dict[int, str]:
     names: dict[int, str] = {}
     for entry in _table(root + "/etc/passwd", 7):
         names.setdefault(int(entry[2]), entry[0])
+    names.setdefault(0, "root")  # an empty root has no /etc/passwd
     return names
 
 
