@@ -123,8 +123,8 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
 
 async def _listen(settings: Settings, context: ApiContext) -> None:
     servers = [
-        _server(settings, create_app(context), settings.port),
-        _server(settings, create_gateway(_for_gateway(context)), settings.gateway_port),
+        http_server(settings, create_app(context), settings.port),
+        http_server(settings, create_gateway(_for_gateway(context)), settings.gateway_port),
     ]
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     try:
@@ -155,7 +155,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(settings: Settings, app: object, port: int) -> uvicorn.Server:
+def http_server(settings: Settings, app: object, port: int) -> uvicorn.Server:
+    """What listens on ``port`` (0: any that is free) for an ASGI application; ``serve`` runs it."""
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
@@ -165,6 +166,10 @@ def _server(settings: Settings, app: object, port: int) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             lifespan="off",
+            # Holds a client back that sends faster than we take, and can refuse an upgrade with a real answer.
+            ws="websockets-sansio",
+            ws_max_size=settings.max_body_bytes,
+            ws_per_message_deflate=False,  # a terminal's keystrokes only become slower
             timeout_graceful_shutdown=_STOP_S,
         )
     )

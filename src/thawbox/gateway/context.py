@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from thawbox.errors import AuthenticationRequired, InvalidToken, SandboxNotFound
 from thawbox.http import context as http_context
@@ -28,18 +28,18 @@ class GatewayContext:
     started_at: float = field(default_factory=time.time)
 
 
-def context_of(request: Request) -> GatewayContext:
+def context_of(request: HTTPConnection) -> GatewayContext:
     """The context that the app was made with."""
     context: GatewayContext = request.app.state.context
     return context
 
 
-def has_token(request: Request) -> bool:
+def has_token(request: HTTPConnection) -> bool:
     """Whether the request brings something that could be a token."""
     return bool(http_context.bearer(request.scope))
 
 
-async def sandbox_of(request: Request) -> SandboxRow:
+async def sandbox_of(request: HTTPConnection) -> SandboxRow:
     """The sandbox that the request's token opens.
 
     Raises:
@@ -48,6 +48,8 @@ async def sandbox_of(request: Request) -> SandboxRow:
         SandboxNotFound: the sandbox was deleted or its time is over.
     """
     text = http_context.bearer(request.scope)
+    if not text and request.scope["type"] == "websocket":
+        text = request.query_params.get("token")  # a browser cannot set headers of a WebSocket
     if not text:
         raise AuthenticationRequired("Send the sandbox's token as 'Authorization: Bearer <token>'.")
     parts = context_of(request)
