@@ -23,7 +23,7 @@ PING_S = 4.0  # the clients give up after 5 s
 FEATURES: dict[str, Any] = {
     "code_execution": False,
     "file_operations": True,
-    "terminal_access": False,
+    "terminal_access": True,
     "websocket_streaming": False,
     "rich_output": False,
     "background_jobs": False,

@@ -227,7 +227,9 @@ async def _end(socket: Socket, task: asyncio.Future[Any], failed: Frame | None) 
     socket._flush_text()
     socket._waiting.add(said)
     socket.finish(failed)
-    return GOING_AWAY if isinstance(known, SandboxUnavailable) else UNEXPECTED
+    if isinstance(known, SandboxUnavailable):
+        return GOING_AWAY
+    return NORMAL if isinstance(known, UserError) else UNEXPECTED
 
 
 async def _until_sandbox_ends(parts: GatewayContext, sandbox: SandboxRow) -> None:

@@ -214,6 +214,9 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
         case "spawn":
             commands.serve(connection, request, agent.environment, agent.root)
             return None
+        case "terminal":
+            _serve_terminal(agent, connection, request)
+            return None
         case "init":
             return machine.init(request, agent.environment, agent.root)
         case "signal":
@@ -244,6 +247,15 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return machine.quiesce()
         case op:
             raise Refused("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
+
+
+def _serve_terminal(agent: _Agent, connection: Connection, request: Request) -> None:
+    # Loaded with the first terminal: most sandboxes never have one.
+    if TYPE_CHECKING or __package__:
+        from thawbox.guest import terminals
+    else:
+        import terminals
+    terminals.serve(connection, request, agent.environment, agent.root)
 
 
 if __name__ == "__main__":

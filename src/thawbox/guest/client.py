@@ -25,6 +25,7 @@ from thawbox.guest.client_commands import (
     start,
 )
 from thawbox.guest.client_files import FileInfo, list_dir, mkdir, place, read_file, remove, stat, write_file
+from thawbox.guest.client_terminals import Terminal, terminal
 from thawbox.guest.image import INTERPRETER_ARGV
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Process",
     "Stderr",
     "Stdout",
+    "Terminal",
     "command_status",
     "init",
     "list_dir",
@@ -52,6 +54,7 @@ __all__ = [
     "spawn",
     "start",
     "stat",
+    "terminal",
     "url_probe_argv",
     "usage",
     "wait_ready",

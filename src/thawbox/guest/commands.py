@@ -33,7 +33,7 @@ _POLLRDHUP = 0x2000
 Request = dict[str, object]
 
 
-class _Stream:
+class Stream:
     """One output stream of the command."""
 
     __slots__ = ("fd", "kind", "left")
@@ -44,7 +44,7 @@ class _Stream:
         self.left = limit
 
 
-class _Run:
+class Run:
     """Everything that one running command owns; ``close`` frees it."""
 
     def __init__(self, child: children.Child, watched: int, deadline: float | None) -> None:
@@ -54,7 +54,9 @@ class _Run:
         self.stdin = -1
         self.stdin_pending = bytearray()
         self.stdin_ended = False
-        self.streams: list[_Stream] = []
+        self.resize: _Resize | None = None
+        """Only with a terminal."""
+        self.streams: list[Stream] = []
         self.outgoing = bytearray()
         self.grace_end: float | None = None
         self.after_exit = 0
@@ -84,18 +86,28 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
     ):
         raise Refused("INVALID", f"timeout must be seconds, not {timeout!r}")
     user = look_up(text(request, "user"), root) if request.get("user") is not None else None
-    env = _environment(user, environment, request.get("env"), root)
+    env = environment_for(user, environment, request.get("env"), root)
     cwd = text(request, "cwd", "/")
     if not os.path.isdir(cwd):
         raise Refused("NO_CWD", f"working folder {cwd!r} does not exist or is not a folder")
-    argv = _argv(request)
+    argv = argv_of(request)
     try:
         run = _start(argv, env, cwd, user, request, detached, timeout)
     except children.StartError as error:
-        connection.send_object(protocol.STARTED, {"pid": 0})
-        connection.send(protocol.STDERR, error.message.encode("utf-8", "replace") + b"\n")
-        connection.send_object(protocol.EXIT, _exit(error.code, None, False, False, 0.0))
+        not_started(connection, error)
         return
+    attend(connection, run, detached)
+
+
+def not_started(connection: Connection, error: children.StartError) -> None:
+    """Say that the program could not be started, in the way that a shell would."""
+    connection.send_object(protocol.STARTED, {"pid": 0})
+    connection.send(protocol.STDERR, error.message.encode("utf-8", "replace") + b"\n")
+    connection.send_object(protocol.EXIT, _exit(error.code, None, False, False, 0.0))
+
+
+def attend(connection: Connection, run: Run, detached: bool = False) -> None:
+    """Report on a command that has been started until it has ended; then free all that is its."""
     try:
         run.outgoing += protocol.encode_object(protocol.STARTED, {"pid": run.child.pid})
         connection.sock.setblocking(False)
@@ -108,7 +120,12 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
         run.close()
 
 
-def _argv(request: Request) -> list[bytes]:
+def argv_of(request: Request) -> list[bytes]:
+    """The words of the command that a request gives.
+
+    Raises:
+        Refused: it gives none, or what is none.
+    """
     argv, line = request.get("argv"), request.get("shell")
     if isinstance(line, str) and argv is None:
         shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
@@ -121,7 +138,8 @@ def _argv(request: Request) -> list[bytes]:
     return [os.fsencode(word) for word in argv]
 
 
-def _environment(user: User | None, shared: dict[str, str], own: object, root: str) -> dict[bytes, bytes]:
+def environment_for(user: User | None, shared: dict[str, str], own: object, root: str) -> dict[bytes, bytes]:
+    """A command's whole environment: what every program needs, the sandbox's, its own."""
     whom = user if user is not None else look_up("0", root)
     env = {"PATH": DEFAULT_PATH, "HOME": home_of(whom), "USER": whom.name, "LANG": "C.UTF-8"}
     env.update(shared)
@@ -155,7 +173,7 @@ def _start(
     request: Request,
     detached: bool,
     timeout: float | None,
-) -> _Run:
+) -> Run:
     limit = integer(request, "output_limit", None)
     ours: list[int] = []
     theirs: list[int] = []
@@ -183,9 +201,9 @@ def _start(
     finally:
         for fd in theirs:
             os.close(fd)
-    run = _Run(child, watched, None if timeout is None or detached else child.started + timeout)
+    run = Run(child, watched, None if timeout is None or detached else child.started + timeout)
     if not detached:
-        run.streams = [_Stream(ours[-2], protocol.STDOUT, limit), _Stream(ours[-1], protocol.STDERR, limit)]
+        run.streams = [Stream(ours[-2], protocol.STDOUT, limit), Stream(ours[-1], protocol.STDERR, limit)]
         run.stdin = ours[0] if len(ours) == 3 else -1
     return run
 
@@ -199,7 +217,7 @@ def _log(request: Request) -> list[int]:
     return [fd, os.dup(fd)]
 
 
-def _relay(connection: Connection, run: _Run) -> bool:
+def _relay(connection: Connection, run: Run) -> bool:
     """Move bytes until the command is over; False if the client has gone."""
     sock = connection.sock
     socket_fd = sock.fileno()
@@ -250,7 +268,7 @@ def _relay(connection: Connection, run: _Run) -> bool:
             children.kill_session(run.child)
 
 
-def _poller(run: _Run, socket_fd: int) -> "select.poll":
+def _poller(run: Run, socket_fd: int) -> "select.poll":
     poller = select.poll()
     wanted = select.POLLIN if len(run.stdin_pending) < STDIN_PENDING_MAX else _POLLRDHUP
     poller.register(socket_fd, wanted | (select.POLLOUT if run.outgoing else 0))
@@ -264,7 +282,7 @@ def _poller(run: _Run, socket_fd: int) -> "select.poll":
     return poller
 
 
-def _patience(run: _Run) -> int | None:
+def _patience(run: Run) -> int | None:
     """Milliseconds that poll may wait."""
     until = run.deadline
     if run.grace_end is not None and not run.outgoing:
@@ -274,7 +292,7 @@ def _patience(run: _Run) -> int | None:
     return max(0, int((until - time.monotonic()) * 1000) + 1)
 
 
-def _receive(connection: Connection, run: _Run, data: bytes) -> bool:
+def _receive(connection: Connection, run: Run, data: bytes) -> bool:
     """Take the client's frames; False if it talks nonsense."""
     try:
         frames = connection.take(data)
@@ -288,13 +306,15 @@ def _receive(connection: Connection, run: _Run, data: bytes) -> bool:
             run.stdin_ended = True
         elif kind == protocol.SIGNAL and len(payload) == 1 and 0 < payload[0] < 65:
             children.signal_group(run.child, payload[0])
+        elif kind == protocol.RESIZE and run.resize is not None:
+            run.resize(payload)
         else:
             return False
     _feed(run)
     return True
 
 
-def _feed(run: _Run) -> None:
+def _feed(run: Run) -> None:
     if run.stdin < 0:
         run.stdin_pending.clear()
         return
@@ -312,12 +332,14 @@ def _feed(run: _Run) -> None:
         run.stdin_pending.clear()
 
 
-def _read(run: _Run, stream: _Stream) -> bool:
+def _read(run: Run, stream: Stream) -> bool:
     """Read once from ``stream``; False if there was nothing, or its end."""
     try:
         data = os.read(stream.fd, READ)
     except BlockingIOError:
         return False
+    except OSError:  # a terminal that no program has open any more
+        data = b""
     if not data:
         os.close(stream.fd)
         run.streams.remove(stream)
@@ -334,7 +356,7 @@ def _read(run: _Run, stream: _Stream) -> bool:
     return True
 
 
-def _last_frame(run: _Run) -> bytes:
+def _last_frame(run: Run) -> bytes:
     assert run.child.status is not None
     code, signal = children.exit_code(run.child.status)
     if run.timed_out:
@@ -353,3 +375,9 @@ def _exit(
         "truncated": truncated,
         "seconds": round(seconds, 6),
     }
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Resize = Callable[[bytes], None]

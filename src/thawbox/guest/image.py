@@ -46,6 +46,7 @@ _AGENT_FILES = (
     "machine.py",
     "place.py",
     "protocol.py",
+    "terminals.py",
     "users.py",
     "wire.py",
 )
