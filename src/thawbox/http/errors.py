@@ -11,6 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from thawbox.errors import InternalFault, ThawboxError, UserError
 from thawbox.timestamps import rfc3339
@@ -76,6 +78,13 @@ def response(error: ThawboxError, *, gateway: bool, headers: Mapping[str, str] |
         body["retry_after"] = error.retry_after
         all_headers["Retry-After"] = str(error.retry_after)
     return JSONResponse(body, status_code=error.status, headers=all_headers)
+
+
+async def deny(error: ThawboxError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a WebSocket's request that is not accepted yet with the gateway's envelope for ``error``."""
+    context.begin(scope)
+    answer = response(error, gateway=True, headers={"X-Request-ID": context.request_id()})
+    await WebSocket(scope, receive, send).send_denial_response(answer)
 
 
 def install(app: FastAPI, *, gateway: bool) -> None:

@@ -14,13 +14,15 @@ from . import context, errors
 from .limits import RequestLimiter
 
 _logger = log.get("http")
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 class RequestMiddleware:
     """The outermost layer.
 
     Every answer, also to nonsense, gets ``X-Request-ID`` and the rate-limit headers; the code inside may put
-    an ``Allowance`` into ``scope["state"]["allowance"]``. A ThawboxError becomes its envelope, any other
+    an ``Allowance`` into ``scope["state"]["allowance"]``. An answer that is passed on from a sandbox
+    (``scope["state"]["passed_on"]``) stays as it is. A ThawboxError becomes its envelope, any other
     exception a 500 with a log line that has the traceback and the same request id.
     """
 
@@ -46,6 +48,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            if message["type"] == "http.response.start" and not state.get("passed_on"):
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode("latin-1")),
@@ -76,5 +79,11 @@ class RequestMiddleware:
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        metrics.REQUEST_SECONDS.labels(self._plane, scope["method"], route, status).observe(seconds)
+        metrics.REQUEST_SECONDS.labels(self._plane, _method(scope), route, status).observe(seconds)
         _logger.debug("request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
+
+
+def _method(scope: Scope) -> str:
+    # Clients can make words up, and each would be a time series.
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"

@@ -25,10 +25,13 @@ from thawbox.testing import FakeSandboxes
 
 @pytest.fixture(scope="session")
 def agent() -> Iterator[Endpoint]:
-    """A real agent, on this machine instead of inside a sandbox."""
+    """A real agent, on this machine instead of inside a sandbox.
+
+    Its address is not 127.0.0.1, so that programs that listen there stand for those that listen on loopback alone.
+    """
     secret = secrets.token_hex(32)
     with subprocess.Popen(
-        [sys.executable, "-m", "thawbox.guest.agent", "--bind", "127.0.0.1", "--port", "0", "--print-port"],
+        [sys.executable, "-m", "thawbox.guest.agent", "--bind", "127.0.0.2", "--port", "0", "--print-port"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
@@ -36,7 +39,7 @@ def agent() -> Iterator[Endpoint]:
         assert process.stdout is not None
         process.stdin.write(secret.encode() + b"\n")
         process.stdin.flush()
-        yield Endpoint("127.0.0.1", int(process.stdout.readline()), secret)
+        yield Endpoint("127.0.0.2", int(process.stdout.readline()), secret)
         process.kill()
 
 
