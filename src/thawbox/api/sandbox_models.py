@@ -109,7 +109,7 @@ def fields_of(request: Request, settings: Settings, row: SandboxRow) -> dict[str
         "public_host": address,
         "direct_url": address,
         "preview_url": ports_url(request, settings, row.id),
-        "public_ports": row.public_ports,
+        "public_ports": list(row.public_ports) if isinstance(row.public_ports, tuple) else row.public_ports,
         "resources": SandboxResources(vcpu=row.cpu, memory_mb=row.memory_mb, disk_mb=row.disk_gb * 1024),
         "internet_access": row.internet_access,
         "live_mode": row.live,

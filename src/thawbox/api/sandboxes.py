@@ -70,7 +70,7 @@ class CreateSandbox(Body):
         """So that the record stays small."""
         if isinstance(public_ports, list) and len(public_ports) > PUBLIC_PORTS_MAX:
             raise ValueError(f"at most {PUBLIC_PORTS_MAX} ports can be named; true stands for all")
-        return sorted(set(public_ports)) if isinstance(public_ports, list) else public_ports
+        return public_ports
 
 
 class SetTimeout(Body):
@@ -97,7 +97,7 @@ async def create_sandbox(request: Request) -> CreatedSandbox:
         timeout_seconds=asked.timeout_seconds,
         internet_access=asked.internet_access is not False,
         live=caller.live,
-        public_ports=asked.public_ports or [],
+        public_ports=_ports(asked.public_ports),
     )
     token = parts.tokens.first(sandbox)
     return CreatedSandbox(
@@ -228,6 +228,10 @@ async def _template(request: Request, asked: CreateSandbox) -> TemplateRow:
             f"Template {reference[:100]!r} does not exist or is not visible to your organization."
         )
     return row
+
+
+def _ports(asked: list[int] | bool | None) -> tuple[int, ...] | bool:
+    return tuple(sorted(set(asked))) if isinstance(asked, list) else asked or ()
 
 
 def _refuse_error(row: SandboxRow, what: str) -> None:

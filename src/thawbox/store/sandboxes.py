@@ -34,7 +34,7 @@ class SandboxRow:
     disk_gb: int
     internet_access: bool
     live: bool
-    public_ports: list[int] | bool = field(default_factory=list)
+    public_ports: tuple[int, ...] | bool = ()
     """Ports of programs inside that answer without a token; True: all of them."""
     slot: int | None = None
     secret: str = field(repr=False)
