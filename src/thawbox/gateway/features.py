@@ -25,7 +25,7 @@ async def features_of(place: Place) -> dict[str, Any]:
     return {
         "code_execution": bool(found),
         "file_operations": True,
-        "terminal_access": False,
+        "terminal_access": True,
         "websocket_streaming": False,
         "rich_output": "python" in found,
         "background_jobs": True,

@@ -69,12 +69,14 @@ def spawn(
     stdio: tuple[int, int, int],
     detached: bool = False,
     keep: tuple[int, ...] = (),
+    fork_exec: "_ForkExec | None" = None,
 ) -> tuple[Child, int]:
     """Start ``argv`` in a session of its own; returns it and a descriptor that hangs up when it has been
     reaped.
 
     The descriptor is the caller's to close. ``user`` None: as the agent itself. Every descriptor of the agent
     is close-on-exec, so the child gets ``stdio``, what is in ``keep`` (under the same number), and nothing else.
+    ``fork_exec`` does the fork in another way; it gets the descriptor to which a failure is written.
 
     Raises:
         StartError: there is no such program (127) or it cannot be run (126).
@@ -88,7 +90,10 @@ def spawn(
         report, failure = os.pipe()
         try:
             with _lock:
-                pid = _fork_exec(argv, program, env, cwd, user, stdio, (report, failure), keep)
+                if fork_exec is not None:
+                    pid = fork_exec(program, failure)
+                else:
+                    pid = _fork_exec(argv, program, env, cwd, user, stdio, (report, failure), keep)
                 os.close(failure)
                 failure = -1
                 said = os.read(report, 4096)
@@ -195,6 +200,18 @@ def kill_session(child: Child) -> None:
             members = [pid for pid in pids() if pid != child.pid and _session(pid) == child.pid]
             if not [pid for pid in members if _kill(pid, group=False)]:
                 return
+
+
+def signal_session(child: Child, number: int) -> None:
+    """A signal to everything in the child's session, unless the child has been reaped."""
+    with _lock:
+        if child.status is None:
+            for pid in pids():
+                if _session(pid) == child.pid:
+                    try:  # noqa: SIM105
+                        os.kill(pid, number)
+                    except OSError:
+                        pass
 
 
 def signal_group(child: Child, number: int) -> None:
@@ -312,3 +329,9 @@ def reap_forever() -> None:
                 _finished[child.pid] = exit_code(status)[0]
                 while len(_finished) > KEPT_STATUSES:
                     del _finished[next(iter(_finished))]
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _ForkExec = Callable[[bytes, int], int]

@@ -29,6 +29,7 @@ from thawbox.guest.client_environment import change_env, environment
 from thawbox.guest.client_files import FileInfo, list_dir, mkdir, place, read_file, remove, stat, write_file
 from thawbox.guest.client_jobs import Job, job, jobs, kill, start_job
 from thawbox.guest.client_machine import ProcessInfo, System, describe, processes
+from thawbox.guest.client_terminals import Terminal, terminal
 from thawbox.guest.image import INTERPRETER_ARGV
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Stderr",
     "Stdout",
     "System",
+    "Terminal",
     "Value",
     "change_env",
     "command_status",
@@ -68,6 +70,7 @@ __all__ = [
     "start",
     "start_job",
     "stat",
+    "terminal",
     "url_probe_argv",
     "usage",
     "wait_ready",

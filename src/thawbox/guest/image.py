@@ -42,6 +42,7 @@ _AGENT_FILES = (
     "children.py",
     "commands.py",
     "copying.py",
+    "dialing.py",
     "environment.py",
     "files.py",
     "jobs.py",
@@ -50,6 +51,7 @@ _AGENT_FILES = (
     "processes.py",
     "program.py",
     "protocol.py",
+    "terminals.py",
     "users.py",
     "wire.py",
 )
