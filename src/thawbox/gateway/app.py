@@ -9,7 +9,21 @@ from thawbox.http import errors
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
-from . import background, code, commands, env, files, health, info, jupyter, metrics, processes, tcp, terminal
+from . import (
+    background,
+    callbacks,
+    code,
+    commands,
+    env,
+    files,
+    health,
+    info,
+    jupyter,
+    metrics,
+    processes,
+    tcp,
+    terminal,
+)
 from .concurrency import Concurrency
 from .context import GatewayContext
 from .counters import CountRequests
@@ -38,6 +52,7 @@ def create_gateway(context: GatewayContext) -> FastAPI:
         code,
         commands,
         background,
+        callbacks,
         processes,
         env,
         files,
