@@ -9,7 +9,7 @@ from thawbox.http import errors
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
-from . import commands, files, health, terminal
+from . import commands, files, health, listing, terminal, transfers
 from .context import GatewayContext
 
 
@@ -26,6 +26,6 @@ def create_gateway(context: GatewayContext) -> FastAPI:
     # A sandbox belongs to its user, who may ask it as often as it can answer.
     app.add_middleware(RequestMiddleware, plane="gateway", limiter=RequestLimiter(0))
     errors.install(app, gateway=True)
-    for module in (health, commands, files, terminal):
+    for module in (health, commands, files, listing, transfers, terminal):
         app.include_router(module.router)
     return app

@@ -24,7 +24,17 @@ from thawbox.guest.client_commands import (
     spawn,
     start,
 )
-from thawbox.guest.client_files import FileInfo, list_dir, mkdir, place, read_file, remove, stat, write_file
+from thawbox.guest.client_files import (
+    FileInfo,
+    list_dir,
+    mkdir,
+    place,
+    read_file,
+    receive_file,
+    remove,
+    stat,
+    write_file,
+)
 from thawbox.guest.client_terminals import Terminal, terminal
 from thawbox.guest.image import INTERPRETER_ARGV
 
@@ -48,6 +58,7 @@ __all__ = [
     "probe",
     "quiesce",
     "read_file",
+    "receive_file",
     "remove",
     "run",
     "send_signal",

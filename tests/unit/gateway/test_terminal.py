@@ -93,6 +93,7 @@ async def test_control_c_ends_the_program_and_not_the_shell(live: Live) -> None:
         await type_line(socket, "echo be''gun; sleep 1000")
         await until(socket, "begun")
         await say(socket, type="input", data="\x03")
+        await until(socket, r"[$#] ")
         await type_line(socket, "echo alive $?")
         await until(socket, "alive 130")
 
