@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import IO
 
-import uvicorn
-
 from . import log as logs
 from .api.app import create_app
 from .api.context import ApiContext
@@ -21,6 +19,7 @@ from .build.stack import unmount_leftovers
 from .errors import RuntimeFault
 from .gateway.app import create_gateway
 from .gateway.context import GatewayContext
+from .http.listener import listener
 from .node.containers import Node
 from .node.layout import Layout
 from .node.open import close_node, open_node
@@ -32,9 +31,6 @@ from .settings import Settings
 from .store.database import Database, open_database
 
 log = logs.get(__name__)
-
-_STOP_S = 10
-"""How long requests under way may take when the server stops."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +119,8 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
 
 async def _listen(settings: Settings, context: ApiContext) -> None:
     servers = [
-        http_server(settings, create_app(context), settings.port),
-        http_server(settings, create_gateway(_for_gateway(context)), settings.gateway_port),
+        listener(settings, create_app(context), settings.port),
+        listener(settings, create_gateway(_for_gateway(context)), settings.gateway_port),
     ]
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     try:
@@ -144,34 +140,6 @@ def _for_gateway(context: ApiContext) -> GatewayContext:
         database=context.database,
         sandboxes=context.sandboxes,
         tokens=context.tokens,
-    )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handling: whoever runs us decides when to stop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        yield
-
-
-def http_server(settings: Settings, app: object, port: int) -> uvicorn.Server:
-    """What listens on ``port`` (0: any that is free) for an ASGI application; ``serve`` runs it."""
-    return _Server(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            host=settings.host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            # Holds a client back that sends faster than we take, and can refuse an upgrade with a real answer.
-            ws="websockets-sansio",
-            ws_max_size=settings.max_body_bytes,
-            ws_per_message_deflate=False,  # a terminal's keystrokes only become slower
-            timeout_graceful_shutdown=_STOP_S,
-        )
     )
 
 

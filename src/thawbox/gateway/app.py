@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application: the API of all sandboxes on one port; the token says which is meant."""
+"""The gateway as an ASGI application: the API of all sandboxes, and the ports of the programs inside, on one port."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from thawbox.http import errors
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
-from . import commands, files, health, listing, terminal, transfers
+from . import commands, files, health, listing, tcp, terminal, transfers
+from .concurrency import Concurrency
 from .context import GatewayContext
+from .hosts import HostRouter
 
 
 def create_gateway(context: GatewayContext) -> FastAPI:
@@ -23,9 +25,11 @@ def create_gateway(context: GatewayContext) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.context = context
+    app.state.port_connections = Concurrency(context.settings.port_connections, "connections to its ports")
+    app.add_middleware(HostRouter, parts=context, port_connections=app.state.port_connections)
     # A sandbox belongs to its user, who may ask it as often as it can answer.
     app.add_middleware(RequestMiddleware, plane="gateway", limiter=RequestLimiter(0))
     errors.install(app, gateway=True)
-    for module in (health, commands, files, listing, transfers, terminal):
+    for module in (health, commands, files, listing, transfers, terminal, tcp):
         app.include_router(module.router)
     return app

@@ -44,7 +44,7 @@ async def sandbox_of(request: HTTPConnection) -> SandboxRow:
 
     Raises:
         AuthenticationRequired: there is no token.
-        InvalidToken: it is forged or expired.
+        InvalidToken: it is forged or expired, or the address is another sandbox's.
         SandboxNotFound: the sandbox was deleted or its time is over.
     """
     text = http_context.bearer(request.scope)
@@ -54,6 +54,8 @@ async def sandbox_of(request: HTTPConnection) -> SandboxRow:
         raise AuthenticationRequired("Send the sandbox's token as 'Authorization: Bearer <token>'.")
     parts = context_of(request)
     claims = parts.tokens.check(text)
+    if request.scope["state"].get("sandbox_id", claims.sandbox_id) != claims.sandbox_id:
+        raise InvalidToken("The token is for another sandbox than the address.")
     async with parts.database.read() as connection:
         row = await sandboxes.get(connection, claims.sandbox_id)
     if row is None or row.expired(time.time()):

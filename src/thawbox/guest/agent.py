@@ -21,7 +21,7 @@ from _operator import _compare_digest  # hmac's, without importing hashlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
-    from thawbox.guest import children, commands, copying, files, machine, protocol
+    from thawbox.guest import children, commands, copying, dialing, files, machine, protocol
     from thawbox.guest.users import UnknownUser
     from thawbox.guest.wire import Connection, Gone, Refused
 else:
@@ -29,6 +29,7 @@ else:
     import children
     import commands
     import copying
+    import dialing
     import files
     import machine
     import protocol
@@ -243,6 +244,9 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return machine.usage()
         case "place":
             return copying.place(connection, request, agent.root)
+        case "dial":
+            dialing.serve(connection, request)
+            return None
         case "quiesce":
             return machine.quiesce()
         case op:

@@ -42,6 +42,7 @@ _AGENT_FILES = (
     "children.py",
     "commands.py",
     "copying.py",
+    "dialing.py",
     "files.py",
     "machine.py",
     "place.py",

@@ -15,6 +15,7 @@ from . import context, errors
 from .limits import RequestLimiter
 
 _logger = log.get("http")
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"))
 
 SWITCHING = 101
 _STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
@@ -24,7 +25,8 @@ class RequestMiddleware:
     """The outermost layer.
 
     Every answer, also to nonsense, gets ``X-Request-ID`` and the rate-limit headers; the code inside may put
-    an ``Allowance`` into ``scope["state"]["allowance"]``. A ThawboxError becomes its envelope, any other
+    an ``Allowance`` into ``scope["state"]["allowance"]``. An answer that is passed on from a sandbox
+    (``scope["state"]["passed_on"]``) stays as it is. A ThawboxError becomes its envelope, any other
     exception a 500 with a log line that has the traceback and the same request id.
     """
 
@@ -53,6 +55,7 @@ class RequestMiddleware:
                 raise errors.NoSuchPath(f"There is no WebSocket at {scope['path'][:200]!r}.")
             if message["type"] in _STARTS:
                 status = message.get("status", SWITCHING)
+            if message["type"] in _STARTS and not state.get("passed_on"):
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode("latin-1")),
@@ -85,6 +88,12 @@ class RequestMiddleware:
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        method = scope.get("method", "WEBSOCKET")
+        method = _method(scope)
         metrics.REQUEST_SECONDS.labels(self._plane, method, route, status).observe(seconds)
         _logger.debug("request", method=method, path=scope["path"], status=status, seconds=seconds)
+
+
+def _method(scope: Scope) -> str:
+    # Clients can make words up, and each would be a time series.
+    method: str = scope.get("method", "WEBSOCKET")
+    return method if method in _METHODS else "other"

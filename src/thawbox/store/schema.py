@@ -115,6 +115,7 @@ sandboxes = sa.Table(
     sa.Column("disk_gb", sa.Integer, nullable=False),
     sa.Column("internet_access", sa.Boolean, nullable=False),
     sa.Column("live", sa.Boolean, nullable=False),
+    sa.Column("public_ports", sa.JSON, nullable=False),  # a list of ports, or true for all
     sa.Column("slot", sa.Integer),
     sa.Column("secret", sa.String(64), nullable=False),  # what the agent inside wants to hear
     sa.Column("boot_path", sa.String(16)),  # warm, shell, created, cold

@@ -20,8 +20,8 @@ from thawbox import ids
 from thawbox.gateway.app import create_gateway
 from thawbox.gateway.context import GatewayContext
 from thawbox.guest.client import Endpoint
+from thawbox.http.listener import listener
 from thawbox.sandboxes.tokens import open_signer
-from thawbox.server import http_server
 from thawbox.settings import load
 from thawbox.store import sandboxes
 from thawbox.store.database import open_database
@@ -31,10 +31,13 @@ from thawbox.testing import FakeSandboxes
 
 @pytest.fixture(scope="session")
 def agent() -> Iterator[Endpoint]:
-    """A real agent, on this machine instead of inside a sandbox."""
+    """A real agent, on this machine instead of inside a sandbox.
+
+    Its address is not 127.0.0.1, so that programs that listen there stand for those that listen on loopback alone.
+    """
     secret = secrets.token_hex(32)
     with subprocess.Popen(
-        [sys.executable, "-m", "thawbox.guest.agent", "--bind", "127.0.0.1", "--port", "0", "--print-port"],
+        [sys.executable, "-m", "thawbox.guest.agent", "--bind", "127.0.0.2", "--port", "0", "--print-port"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
@@ -42,7 +45,7 @@ def agent() -> Iterator[Endpoint]:
         assert process.stdout is not None
         process.stdin.write(secret.encode() + b"\n")
         process.stdin.flush()
-        yield Endpoint("127.0.0.1", int(process.stdout.readline()), secret)
+        yield Endpoint("127.0.0.2", int(process.stdout.readline()), secret)
         process.kill()
 
 
@@ -143,7 +146,7 @@ async def say(socket: ClientConnection, **fields: Any) -> None:
 @pytest.fixture
 async def live(gate: Gate) -> AsyncIterator[Live]:
     app = create_gateway(gate.context)
-    server = http_server(gate.context.settings, app, 0)
+    server = listener(gate.context.settings, app, 0)
     task = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.001)

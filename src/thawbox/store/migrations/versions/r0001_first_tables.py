@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("disk_gb", sa.Integer(), nullable=False),
         sa.Column("internet_access", sa.Boolean(), nullable=False),
         sa.Column("live", sa.Boolean(), nullable=False),
+        sa.Column("public_ports", sa.JSON(), nullable=False),
         sa.Column("slot", sa.Integer(), nullable=True),
         sa.Column("secret", sa.String(length=64), nullable=False),
         sa.Column("boot_path", sa.String(length=16), nullable=True),
