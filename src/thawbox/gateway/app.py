@@ -19,15 +19,36 @@ from . import (
     health,
     info,
     jupyter,
+    listing,
     metrics,
     processes,
     tcp,
     terminal,
+    transfers,
 )
 from .concurrency import Concurrency
 from .context import GatewayContext
 from .counters import CountRequests
 from .hosts import HostRouter
+
+_GROUPS = (
+    health,
+    info,
+    code,
+    commands,
+    background,
+    callbacks,
+    processes,
+    env,
+    files,
+    listing,
+    transfers,
+    metrics,
+    jupyter,
+    terminal,
+    tcp,
+)
+"""Of the sandbox API; a file each, with its routes in ``router``."""
 
 
 def create_gateway(context: GatewayContext) -> FastAPI:
@@ -46,20 +67,6 @@ def create_gateway(context: GatewayContext) -> FastAPI:
     app.add_middleware(CountRequests)
     app.add_middleware(RequestMiddleware, plane="gateway", limiter=RequestLimiter(0))
     errors.install(app, gateway=True)
-    for module in (
-        health,
-        info,
-        code,
-        commands,
-        background,
-        callbacks,
-        processes,
-        env,
-        files,
-        metrics,
-        jupyter,
-        terminal,
-        tcp,
-    ):
-        app.include_router(module.router)
+    for group in _GROUPS:
+        app.include_router(group.router)
     return app
