@@ -21,6 +21,7 @@ from . import (
     jupyter,
     metrics,
     processes,
+    stream,
     tcp,
     terminal,
 )
@@ -58,6 +59,7 @@ def create_gateway(context: GatewayContext) -> FastAPI:
         files,
         metrics,
         jupyter,
+        stream,
         terminal,
         tcp,
     ):
