@@ -19,11 +19,13 @@ from . import (
     health,
     info,
     jupyter,
+    listing,
     metrics,
     processes,
     stream,
     tcp,
     terminal,
+    transfers,
 )
 from .concurrency import Concurrency
 from .context import GatewayContext
@@ -57,6 +59,8 @@ def create_gateway(context: GatewayContext) -> FastAPI:
         processes,
         env,
         files,
+        listing,
+        transfers,
         metrics,
         jupyter,
         stream,
