@@ -22,6 +22,7 @@ from . import (
     listing,
     metrics,
     processes,
+    stream,
     tcp,
     terminal,
     transfers,
@@ -45,6 +46,7 @@ _GROUPS = (
     transfers,
     metrics,
     jupyter,
+    stream,
     terminal,
     tcp,
 )
