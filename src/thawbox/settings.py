@@ -105,6 +105,10 @@ class Settings(BaseSettings):
     """HTTP proxy for build steps; None: the server's own ``https_proxy``/``http_proxy``."""
 
     # Sandboxes.
+    pause_memory_s: int = Field(60, ge=0)
+    """How long a paused sandbox keeps its memory before it moves to disk; 0: it moves at once."""
+    memory_reserve_mb: int = Field(256, ge=0)
+    """With less memory free than this, paused sandboxes move to disk and no new one starts; 0: no such floor."""
     token_ttl_s: int = Field(86_400, ge=3601)
     """How long a sandbox's token is valid; clients renew it when an hour is left."""
     log_level: str = "info"

@@ -242,6 +242,11 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return copying.place(connection, request, agent.root)
         case "quiesce":
             return machine.quiesce()
+        case "renew":
+            connection.send_object(protocol.RESULT, {})
+            connection.goodbye()
+            machine.renew()
+            return None
         case op:
             raise Refused("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
 

@@ -1,4 +1,4 @@
-"""``init``, ``usage``, ``probe`` and ``quiesce``: what concerns the whole guest. Runs inside, standard
+"""``init``, ``usage``, ``probe``, ``quiesce`` and ``renew``: what concerns the whole guest. Runs inside, standard
 library only."""
 
 import _socket
@@ -36,6 +36,8 @@ def init(request: Request, environment: dict[str, str], root: str) -> Object:
         new = dict(environment_of(request["env"]))
         environment.clear()
         environment.update(new)
+    if request.get("env_add") is not None:
+        environment.update(environment_of(request["env_add"]))
     if entropy := request.get("entropy"):
         _mix_in(entropy)
     if request.get("hostname") is not None:
@@ -148,6 +150,16 @@ def _runs(name: str) -> bool:
         if name in (command, os.path.basename(program)):
             return True
     return False
+
+
+def renew() -> None:
+    """Begin afresh as the same process, with memory in which nothing is of anything that we were ever told.
+
+    What we started goes on. Nobody is known to us until the host tells a new secret.
+    """
+    with open("/proc/self/cmdline", "rb") as file:
+        words = file.read().split(b"\0")[:-1]
+    os.execv(words[0], words)  # noqa: S606
 
 
 def quiesce() -> Object:
