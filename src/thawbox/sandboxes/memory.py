@@ -31,6 +31,10 @@ THAWS = 2
 """Attempts. gVisor has had restores that fail once in a thousand (google/gvisor#11842)."""
 
 
+class DoesNotRestore(RuntimeFault):
+    """A container was there, but the memory did not come to life in it."""
+
+
 async def to_disk(home: Home, row: SandboxRow, **fields: Any) -> SandboxRow:
     """Move the sandbox's memory to disk and free its container; ``fields`` are set in the same moment.
 
@@ -67,6 +71,8 @@ async def save(home: Home, container: Container, folder: Path) -> None:
         await asyncio.to_thread(_write_through, half_made)  # what was answered outlives a power cut
         folder.parent.mkdir(exist_ok=True, mode=0o700)
         half_made.rename(folder)
+    except OSError as error:  # a full disk, or a runtime that says it wrote what is not there
+        raise RuntimeFault(f"the memory of {container.id} is not on disk: {error}") from error
     finally:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, half_made, ignore_errors=True))
 
@@ -97,7 +103,7 @@ async def from_disk(home: Home, row: SandboxRow, greet: Greeting) -> Container:
 
     Raises:
         InvalidState: the memory does not restore; the sandbox is in error now, and says why.
-        NoCapacity: the node is full; the sandbox is as it was.
+        NoCapacity, RuntimeFault: there is no container to be had; the sandbox is as it was.
     """
     if (trouble := unusable(home, row)) is not None:
         raise await _give_up(home, row, trouble)
@@ -106,7 +112,7 @@ async def from_disk(home: Home, row: SandboxRow, greet: Greeting) -> Container:
         try:
             async with home.starting:
                 return await thaw_into(home, row, home.folder(row.id) / row.memory, greet)
-        except RuntimeFault as error:
+        except DoesNotRestore as error:
             metrics.RESTORE_FAILURES.inc()
             log.error("restore_failed", sandbox_id=row.id, attempt=attempt, error=error.message)
     raise await _give_up(home, row, "its memory on disk does not restore")
@@ -116,7 +122,8 @@ async def thaw_into(home: Home, row: SandboxRow, memory: Path, greet: Greeting) 
     """A running container for ``row`` with that memory; one of ``home.starting``'s places is the caller's.
 
     Raises:
-        RuntimeFault, NoCapacity: it did not work; nothing is left.
+        DoesNotRestore: it is the memory that does not work; nothing is left.
+        RuntimeFault, NoCapacity: there is no container to be had; nothing is left.
     """
     assert row.agent_image is not None
     container = await home.node.create(
@@ -130,6 +137,9 @@ async def thaw_into(home: Home, row: SandboxRow, memory: Path, greet: Greeting) 
     )
     try:
         await home.node.thaw(container, memory, greet)
+    except RuntimeFault as error:
+        await asyncio.shield(home.node.destroy(container))
+        raise DoesNotRestore(error.message) from error
     except BaseException:
         await asyncio.shield(home.node.destroy(container))
         raise
