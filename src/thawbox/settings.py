@@ -128,6 +128,8 @@ class Settings(BaseSettings):
     """Networks that callbacks of asynchronous executions may go to although they are not public."""
     token_ttl_s: int = Field(86_400, ge=3601)
     """How long a sandbox's token is valid; clients renew it when an hour is left."""
+    file_roots: tuple[str, ...] = ()
+    """Folders inside sandboxes that ``/files`` may touch, by name; empty: all. Commands are not bound by it."""
     log_level: str = "info"
     """debug, info, warning or error."""
     log_json: bool | None = None

@@ -82,6 +82,7 @@ class FakeSandboxes:
     database: Database
     address: Endpoint | None = None
     workdir: str = "/"
+    user: str | None = None
     environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     async def create(
@@ -138,4 +139,4 @@ class FakeSandboxes:
 
     async def defaults(self, sandbox: SandboxRow) -> SandboxDefaults:
         """As set."""
-        return SandboxDefaults(self.workdir, None)
+        return SandboxDefaults(self.workdir, self.user)

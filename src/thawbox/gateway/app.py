@@ -19,10 +19,12 @@ from . import (
     health,
     info,
     jupyter,
+    listing,
     metrics,
     processes,
     tcp,
     terminal,
+    transfers,
 )
 from .concurrency import Concurrency
 from .context import GatewayContext
@@ -56,6 +58,8 @@ def create_gateway(context: GatewayContext) -> FastAPI:
         processes,
         env,
         files,
+        listing,
+        transfers,
         metrics,
         jupyter,
         terminal,

@@ -263,7 +263,7 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             files.list_folder(connection, request)
             return None
         case "mkdir":
-            return files.mkdir(request)
+            return files.mkdir(request, agent.root)
         case "remove":
             return files.remove(request)
         case "probe":

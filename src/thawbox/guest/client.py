@@ -26,7 +26,17 @@ from thawbox.guest.client_commands import (
     start,
 )
 from thawbox.guest.client_environment import change_env, environment
-from thawbox.guest.client_files import FileInfo, list_dir, mkdir, place, read_file, remove, stat, write_file
+from thawbox.guest.client_files import (
+    FileInfo,
+    list_dir,
+    mkdir,
+    place,
+    read_file,
+    receive_file,
+    remove,
+    stat,
+    write_file,
+)
 from thawbox.guest.client_jobs import Job, job, jobs, kill, start_job
 from thawbox.guest.client_machine import ProcessInfo, System, describe, processes
 from thawbox.guest.client_terminals import Terminal, terminal
@@ -63,6 +73,7 @@ __all__ = [
     "processes",
     "quiesce",
     "read_file",
+    "receive_file",
     "remove",
     "run",
     "send_signal",
