@@ -34,6 +34,25 @@ from .context import GatewayContext
 from .counters import CountRequests
 from .hosts import HostRouter
 
+_GROUPS = (
+    health,
+    info,
+    code,
+    commands,
+    background,
+    callbacks,
+    processes,
+    env,
+    files,
+    listing,
+    transfers,
+    metrics,
+    jupyter,
+    terminal,
+    tcp,
+)
+"""Of the sandbox API; a file each, with its routes in ``router``."""
+
 _DESCRIPTION = (
     "Inside one sandbox: the token says which, or a host name of its own. Besides, WebSockets at /terminal and "
     "/tcp/{port}, and the programs inside at the sandbox's preview_url. Every answer has a request id, every "
@@ -69,24 +88,8 @@ def create_gateway(context: GatewayContext) -> FastAPI:
     errors.install(app, gateway=True)
     for kind in (GuestError, GuestFault):
         app.add_exception_handler(kind, _odd_agent)
-    for module in (
-        health,
-        info,
-        code,
-        commands,
-        background,
-        callbacks,
-        processes,
-        env,
-        files,
-        listing,
-        transfers,
-        metrics,
-        jupyter,
-        terminal,
-        tcp,
-    ):
-        app.include_router(module.router)
+    for group in _GROUPS:
+        app.include_router(group.router)
     openapi.describe(app, schemes=_SCHEMES, public={"/", "/health", "/ping"}, everywhere=_ERRORS)
     return app
 
