@@ -150,9 +150,14 @@ def _same(wanted: str | None, actual: str | None) -> bool:
 def _detail(row: TemplateRow, settings: Settings) -> TemplateDetail:
     return TemplateDetail(
         **_item(row),
-        min_resources=Resources(vcpu=1, memory_mb=128, disk_gb=1),
+        min_resources=Resources(**row.min_resources or {"vcpu": 1, "memory_mb": 128, "disk_gb": 1}),
         max_resources=Resources(
-            vcpu=settings.max_cpu, memory_mb=settings.max_memory_mb, disk_gb=settings.max_disk_gb
+            **row.max_resources
+            or {
+                "vcpu": settings.max_cpu,
+                "memory_mb": settings.max_memory_mb,
+                "disk_gb": settings.max_disk_gb,
+            }
         ),
         popularity_score=row.popularity_score,
         docs_url=row.docs_url or "",
