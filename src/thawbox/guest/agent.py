@@ -21,11 +21,12 @@ from _operator import _compare_digest  # hmac's, without importing hashlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
-    from thawbox.guest import children, commands, copying, files, machine, protocol
+    from thawbox.guest import asking, children, commands, copying, files, machine, protocol
     from thawbox.guest.users import UnknownUser
     from thawbox.guest.wire import Connection, Gone, Refused
 else:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # -I leaves our own folder out
+    import asking
     import children
     import commands
     import copying
@@ -240,6 +241,9 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return machine.usage()
         case "place":
             return copying.place(connection, request, agent.root)
+        case "ask":
+            asking.serve(connection, request, agent.environment)
+            return None
         case "quiesce":
             return machine.quiesce()
         case op:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from thawbox.errors import GuestFault
 from thawbox.guest.channel import QUICK_S, Endpoint, GuestError, Object, ask, field
+from thawbox.guest.client_asking import ask_program
 from thawbox.guest.client_commands import (
     Completed,
     Event,
@@ -37,6 +38,7 @@ __all__ = [
     "Process",
     "Stderr",
     "Stdout",
+    "ask_program",
     "command_status",
     "init",
     "list_dir",
