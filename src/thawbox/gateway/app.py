@@ -9,8 +9,9 @@ from thawbox.http import errors
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
-from . import commands, files, health
+from . import background, code, commands, env, files, health, info, jupyter, metrics, processes
 from .context import GatewayContext
+from .counters import CountRequests
 
 
 def create_gateway(context: GatewayContext) -> FastAPI:
@@ -24,8 +25,9 @@ def create_gateway(context: GatewayContext) -> FastAPI:
     )
     app.state.context = context
     # A sandbox belongs to its user, who may ask it as often as it can answer.
+    app.add_middleware(CountRequests)
     app.add_middleware(RequestMiddleware, plane="gateway", limiter=RequestLimiter(0))
     errors.install(app, gateway=True)
-    for module in (health, commands, files):
+    for module in (health, info, code, commands, background, processes, env, files, metrics, jupyter):
         app.include_router(module.router)
     return app

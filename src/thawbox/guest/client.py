@@ -19,13 +19,17 @@ from thawbox.guest.client_commands import (
     Process,
     Stderr,
     Stdout,
+    Value,
     command_status,
     run,
     send_signal,
     spawn,
     start,
 )
+from thawbox.guest.client_environment import change_env, environment
 from thawbox.guest.client_files import FileInfo, list_dir, mkdir, place, read_file, remove, stat, write_file
+from thawbox.guest.client_jobs import Job, job, jobs, kill, start_job
+from thawbox.guest.client_machine import ProcessInfo, System, describe, processes
 from thawbox.guest.image import INTERPRETER_ARGV
 
 __all__ = [
@@ -35,17 +39,28 @@ __all__ = [
     "Exit",
     "FileInfo",
     "GuestError",
+    "Job",
     "Process",
+    "ProcessInfo",
     "Stderr",
     "Stdout",
+    "System",
+    "Value",
     "ask_program",
+    "change_env",
     "command_status",
+    "describe",
+    "environment",
     "init",
+    "job",
+    "jobs",
+    "kill",
     "list_dir",
     "mkdir",
     "ping",
     "place",
     "probe",
+    "processes",
     "quiesce",
     "read_file",
     "remove",
@@ -53,6 +68,7 @@ __all__ = [
     "send_signal",
     "spawn",
     "start",
+    "start_job",
     "stat",
     "url_probe_argv",
     "usage",
@@ -99,6 +115,7 @@ async def init(
     endpoint: Endpoint,
     *,
     env: Mapping[str, str] | None = None,
+    template_env: Mapping[str, str] | None = None,
     hostname: str | None = None,
     entropy: bytes | None = None,
     sandbox_id: str | None = None,
@@ -107,10 +124,13 @@ async def init(
     name_servers: Sequence[str] | None = None,
     timeout: float = QUICK_S,
 ) -> None:
-    """Give the sandbox its identity. ``hosts`` and ``resolv_conf`` are whole files; None leaves things as
-    they are."""
+    """Give the sandbox its identity. ``env`` lies on top of ``template_env``.
+
+    ``hosts`` and ``resolv_conf`` are whole files; None leaves things as they are.
+    """
     fields: Object = {
         "env": None if env is None else dict(env),
+        "template_env": None if template_env is None else dict(template_env),
         "hostname": hostname,
         "entropy": entropy.hex() if entropy else None,
         "sandbox_id": sandbox_id,
