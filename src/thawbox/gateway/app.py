@@ -9,7 +9,7 @@ from thawbox.http import errors
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
-from . import background, code, commands, env, files, health, info, jupyter, metrics, processes
+from . import background, code, commands, env, files, health, info, ipython, metrics, processes
 from .context import GatewayContext
 from .counters import CountRequests
 
@@ -28,6 +28,6 @@ def create_gateway(context: GatewayContext) -> FastAPI:
     app.add_middleware(CountRequests)
     app.add_middleware(RequestMiddleware, plane="gateway", limiter=RequestLimiter(0))
     errors.install(app, gateway=True)
-    for module in (health, info, code, commands, background, processes, env, files, metrics, jupyter):
+    for module in (health, info, code, commands, background, processes, env, files, metrics, ipython):
         app.include_router(module.router)
     return app

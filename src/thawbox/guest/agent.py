@@ -270,7 +270,7 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
         case "place":
             return copying.place(connection, request, agent.root)
         case "ask":
-            asking.serve(connection, request, agent.environment.shared())
+            asking.serve(connection, request, agent.environment.shared(), agent.root)
             return None
         case "quiesce":
             return machine.quiesce()

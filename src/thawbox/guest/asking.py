@@ -5,14 +5,17 @@ as DATA frames and END. A client that goes away makes the program see the end of
 """
 
 import _socket
+import os
 import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
     from thawbox.guest import protocol
+    from thawbox.guest.users import look_up
     from thawbox.guest.wire import Connection, Gone, Refused, text
 else:
     import protocol
+    from users import look_up
     from wire import Connection, Gone, Refused, text
 
 CONNECT_SECONDS = 5.0
@@ -20,19 +23,25 @@ READ = 64 * 1024
 _POLLRDHUP = 0x2000
 
 
-def serve(connection: Connection, request: dict[str, object], shared: dict[str, str]) -> None:
-    """Pass ``question`` on to the program at ``socket``, and its answer back.
+def serve(connection: Connection, request: dict[str, object], shared: dict[str, str], root: str) -> None:
+    """Pass ``question`` on to the program of ``user`` at ``socket``, and its answer back.
+
+    ``{uid}`` in ``socket`` stands for the user's id; the socket must be theirs.
 
     Raises:
         Refused: NOT_LISTENING: there is no such program.
+        UnknownUser: of ``users``.
     """
-    path, question = text(request, "socket"), request.get("question")
+    uid = look_up(text(request, "user", "0"), root).uid
+    path, question = text(request, "socket").replace("{uid}", str(uid)), request.get("question")
     if not isinstance(question, dict):
         raise Refused("INVALID", "question must be an object")
     target = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         target.settimeout(CONNECT_SECONDS)
         try:
+            if os.stat(os.path.dirname(path)).st_uid != uid:
+                raise Refused("NOT_LISTENING", f"the folder of {path!r} is another user's")
             target.connect(path)
             target.sendall(protocol.encode_json(shared) + b"\n" + protocol.encode_json(question) + b"\n")
         except OSError as error:

@@ -1,28 +1,30 @@
 """Questions to programs of ours inside, from outside; a part of ``client``."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from thawbox.errors import GuestFault
-from thawbox.guest.channel import Endpoint, connect
+from thawbox.guest.channel import Endpoint, GuestError, connect
 
 LINE_MAX = 32 << 20
 """Bytes of one line of an answer."""
 
 
 async def ask_program(
-    endpoint: Endpoint, socket: str, question: Mapping[str, Any]
-) -> AsyncIterator[dict[str, Any]]:
+    endpoint: Endpoint, socket: str, question: Mapping[str, Any], *, user: str | None = None
+) -> AsyncGenerator[dict[str, Any], None]:
     """The lines, JSON objects, that the program at the unix socket ``socket`` inside answers until it hangs up.
 
-    Closing the iterator hangs up on it.
+    The socket must be ``user``'s (None: root); ``{uid}`` in it stands for their id. Closing the iterator hangs up.
 
     Raises:
-        GuestError: NOT_LISTENING; INVALID: the question is too long to be sent.
-        GuestFault: the agent is silent, or the answer is no lines of JSON objects.
+        GuestError: NOT_LISTENING; INVALID: the question is too long to be sent; NONSENSE: the answer is no lines of
+            JSON objects, which is the program's doing and not the agent's.
+        GuestFault: the agent is silent.
     """
-    async with connect(endpoint, "ask", {"socket": socket, "question": dict(question)}) as channel:
+    async with connect(
+        endpoint, "ask", {"socket": socket, "user": user, "question": dict(question)}
+    ) as channel:
         unfinished = bytearray()
         async for piece in channel.stream():
             *lines, rest = piece.split(b"\n")
@@ -33,7 +35,7 @@ async def ask_program(
                 unfinished.clear()
             unfinished += rest
             if len(unfinished) > LINE_MAX:
-                raise GuestFault("a program inside says too much in one line")
+                raise GuestError("NONSENSE", "a program inside says too much in one line")
 
 
 def _object(line: bytes) -> dict[str, Any]:
@@ -42,5 +44,5 @@ def _object(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise GuestFault("a program inside answers with something that is no JSON object")
+        raise GuestError("NONSENSE", "a program inside answers with something that is no JSON object")
     return value

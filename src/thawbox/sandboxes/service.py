@@ -39,7 +39,7 @@ from thawbox.templates.version import Version
 
 from .contract import SandboxDefaults
 from .garbage import Pins, retire_versions
-from .start import introduce, root_of, start_program
+from .start import introduce, root_of, start_program, warm_up
 
 log = logs.get(__name__)
 
@@ -174,6 +174,7 @@ class SandboxService:
             try:
                 if path == "cold":
                     await start_program(container.endpoint, version)
+                    await warm_up(container.endpoint, version)
                 timings = {**container.timings, "total": round((time.perf_counter() - began) * 1000, 2)}
                 async with self._database.write() as connection:
                     alive = await rows.update(

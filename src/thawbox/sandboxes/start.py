@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from thawbox.errors import BuildError
 from thawbox.guest import client
 from thawbox.guest.client import Endpoint
+from thawbox.guest.kernel import NO_IPYKERNEL, start_kernel
 from thawbox.node import spec
 from thawbox.node.containers import Node
 from thawbox.node.firewall import GUEST_NAME_SERVER
@@ -74,6 +75,25 @@ async def start_program(endpoint: Endpoint, version: Version) -> None:
     elif pid is not None:
         await asyncio.sleep(_GRACE_S)
         await _fail_if_dead(endpoint, pid)
+
+
+async def warm_up(endpoint: Endpoint, version: Version) -> None:
+    """Start what the recipe wants ready beside the start command: the IPython kernel.
+
+    Raises:
+        BuildError: it does not start; says why.
+    """
+    if version.kernel:
+        cwd = version.workdir if version.workdir != "/" else "/workspace"
+        done = await start_kernel(endpoint, user=version.user, cwd=cwd, wait=True)
+        if done.exit_code == NO_IPYKERNEL or done.pid == 0:
+            raise BuildError(
+                "the recipe says 'kernel: true', but there is no ipykernel: pip3 install ipykernel first"
+            )
+        if done.exit_code != 0:
+            raise BuildError(
+                f"the IPython kernel does not start: {done.stderr.decode('utf-8', 'replace').strip()}"
+            )
 
 
 async def _wait_until_ready(endpoint: Endpoint, version: Version, check: ReadyCheck, pid: int | None) -> None:

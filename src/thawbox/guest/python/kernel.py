@@ -1,10 +1,11 @@
 """Owns the IPython kernel of a sandbox. For the template's own Python, 3.8 or newer, with ipykernel.
 
-``kernel.py start`` makes sure that it runs, in the background; with ``--wait`` it ends when code can run. Exit status 3:
-this Python has no ipykernel.
+``kernel.py start`` makes sure that it runs, in the background; with ``--wait`` it ends when code can run. Exit
+status 3: this Python has no ipykernel.
 
-The socket ``FOLDER/kernel.sock`` is root's alone: only the agent speaks to it. A request is two lines of JSON, first the
-sandbox's environment, then::
+The bridge, the kernel and the code all run as the user who started it, so the socket, ``kernel.sock`` in a folder of
+that user's own, gives nobody more than they have. A request is two lines of JSON, first the sandbox's environment,
+then::
 
     {"op": "status"}                                        answered by one line
     {"op": "execute", "code", "timeout", "env", "sandbox"}  answered by events, the last of which is "end"
@@ -28,13 +29,15 @@ import secrets
 import select
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-FOLDER = "/run/thawbox-kernel"
+FOLDER = "/tmp/thawbox-kernel-%d"
+"""By user id."""
 NO_IPYKERNEL = 3
 REQUEST_MAX = 4 << 20
 TEXT_MAX = 4 << 20
@@ -79,7 +82,7 @@ class Kernel:
         self.key = secrets.token_hex(32).encode()
         self.session = secrets.token_hex(16)
         self.id = "-".join(secrets.token_hex(size) for size in (4, 2, 2, 2, 6))
-        ports = dict(shell_port=1, iopub_port=2, stdin_port=3, control_port=4, hb_port=5)
+        ports = {"shell_port": 1, "iopub_port": 2, "stdin_port": 3, "control_port": 4, "hb_port": 5}
         connection = os.path.join(self.folder, "kernel.json")
         address = os.path.join(self.folder, "socket")
         with open(os.open(connection, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
@@ -124,7 +127,7 @@ class Kernel:
         while not (replied and heard):
             if not self.alive or time.monotonic() > deadline:
                 self.stop()
-                raise KernelError("the kernel does not start; %s says why" % (LOG,))
+                raise KernelError("the kernel does not start")
             if time.monotonic() - asked > 1.0:
                 asked = time.monotonic()
                 self.send("kernel_info_request", {})
@@ -179,7 +182,7 @@ class Kernel:
         return name
 
     def receive(self, timeout_ms, watched=None):
-        """Messages that have come within ``timeout_ms``: (channel, message) pairs; also returns when ``watched`` stirs."""
+        """(channel, message) pairs that have come within ``timeout_ms``; returns early when ``watched`` stirs."""
         poller = self.zmq.Poller()
         for channel in (self.shell, self.iopub):
             poller.register(channel, self.zmq.POLLIN)
@@ -488,37 +491,6 @@ def _status(bridge):
     }
 
 
-LOG = "/var/log/thawbox-kernel.log"
-
-
-def become(name, cwd):
-    """Be user ``name`` (``name``, ``uid``, or either with ``:group``), in its home unless told otherwise."""
-    import grp
-    import pwd
-
-    user, _, group = name.partition(":")
-    try:
-        known = pwd.getpwnam(user) if not user.isdigit() else pwd.getpwuid(int(user))
-    except KeyError:
-        known = None
-    if known is None and not user.isdigit():
-        raise SystemExit("there is no user %r in this template" % (user,))
-    uid = known.pw_uid if known else int(user)
-    gid = known.pw_gid if known else 0
-    if group:
-        gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-    if known is not None and os.geteuid() == 0:
-        os.initgroups(known.pw_name, gid)
-    elif os.geteuid() == 0:
-        os.setgroups([])
-    os.setgid(gid)
-    os.setuid(uid)
-    if known is not None and os.environ.get("HOME") == "/root" and uid != 0:
-        os.environ["HOME"] = known.pw_dir
-        os.environ["USER"] = known.pw_name
-    os.chdir(cwd)
-
-
 def start(options):
     """Start the bridge in the background unless it runs; returns the exit status."""
     import importlib.util
@@ -527,6 +499,10 @@ def start(options):
         sys.stderr.write("%s has no ipykernel\n" % (sys.executable,))
         return NO_IPYKERNEL
     os.makedirs(options.folder, mode=0o700, exist_ok=True)
+    state = os.lstat(options.folder)
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o077:
+        sys.stderr.write("%s is in the way: it should be a folder of this user alone\n" % (options.folder,))
+        return 1
     lock = os.open(os.path.join(options.folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
     path = os.path.join(options.folder, "kernel.sock")
     try:
@@ -546,11 +522,7 @@ def start(options):
         status = 1
         try:
             os.setsid()
-            _leave_terminal(options)
-            if options.user:
-                become(options.user, options.cwd)
-            else:
-                os.chdir(options.cwd)
+            _leave_terminal(os.path.join(options.folder, "kernel.log"))
             serve(listener, tell)
         except KeyboardInterrupt:
             pass
@@ -563,14 +535,15 @@ def start(options):
     os.close(tell)
     if options.wait:
         if os.read(ready, 1) != b"\1":
-            sys.stderr.write("the kernel does not start; %s says why\n" % (options.log,))
+            with open(os.path.join(options.folder, "kernel.log"), errors="replace") as log:
+                sys.stderr.write("the kernel does not start:\n" + log.read()[-4000:])
             return 1
     return 0
 
 
-def _leave_terminal(options):
+def _leave_terminal(path):
     null = os.open(os.devnull, os.O_RDONLY)
-    log = os.open(options.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)
     os.close(null)
@@ -592,10 +565,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("op", choices=["start"])
     parser.add_argument("--wait", action="store_true")
-    parser.add_argument("--user", default="")
-    parser.add_argument("--cwd", default="/")
-    parser.add_argument("--folder", default=FOLDER)
-    parser.add_argument("--log", default=LOG)
+    parser.add_argument("--folder", default=FOLDER % os.geteuid())
     return start(parser.parse_args())
 
 

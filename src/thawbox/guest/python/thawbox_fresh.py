@@ -1,4 +1,4 @@
-"""What a process that comes out of a snapshot must not share with its clones. For the template's own Python, 3.8 or newer.
+"""What a process out of a snapshot must not share with its clones. For the template's own Python, 3.8 or newer.
 
 Every sandbox of a template begins with the same memory, and with it with the same state of every random generator.
 What cannot be made fresh: the seed of ``hash()`` for text (PYTHONHASHSEED; the order of sets is built upon it), where
