@@ -32,6 +32,7 @@ if TYPE_CHECKING or __package__:
         machine,
         processes,
         protocol,
+        warm,
     )
     from thawbox.guest.users import UnknownUser
     from thawbox.guest.wire import Connection, Gone, Refused
@@ -47,6 +48,7 @@ else:
     import machine
     import processes
     import protocol
+    import warm
     from users import UnknownUser
     from wire import Connection, Gone, Refused
 
@@ -269,6 +271,8 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return machine.usage()
         case "place":
             return copying.place(connection, request, agent.root)
+        case "warm":
+            return warm.start(request, agent.environment.shared(), agent.root)
         case "ask":
             asking.serve(connection, request, agent.environment.shared(), agent.root)
             return None

@@ -59,6 +59,8 @@ _children: dict[int, Child] = {}
 _finished: dict[int, int] = {}
 _idle = _thread.allocate_lock()
 _idle.acquire()
+lender: "_Lender | None" = None
+"""Has a process that waits already run a program, if it can (``warm.claim``)."""
 
 
 def spawn(
@@ -84,6 +86,9 @@ def spawn(
     if user is not None and user.is_root:
         user = None  # as we are; without a change of user the kernel can share our memory until exec (vfork)
     watched, notify = os.pipe()
+    if (borrowed := _borrow(argv, env, cwd, user, stdio, keep, detached, notify)) is not None:
+        _wake_reaper()
+        return borrowed, watched
     try:
         report, failure = os.pipe()
         try:
@@ -111,6 +116,44 @@ def spawn(
         os.close(watched)
         raise _start_error(argv[0], said)
     return child, watched
+
+
+def _borrow(
+    argv: list[bytes],
+    env: dict[bytes, bytes],
+    cwd: str,
+    user: User | None,
+    stdio: tuple[int, int, int],
+    keep: tuple[int, ...],
+    detached: bool,
+    notify: int,
+) -> Child | None:
+    """A process that waited, and now runs ``argv``."""
+    if lender is None:
+        return None
+    adopted: list[Child] = []
+
+    def adopt(pid: int) -> bool:
+        with _lock:  # nothing is reaped meanwhile
+            if _parent(pid) != os.getpid():
+                return False
+            adopted.append(Child(pid, notify, detached))
+            _children[pid] = adopted[0]
+            return True
+
+    try:
+        lent = lender(argv, env, cwd, user, stdio, keep, adopt)
+    except OSError:  # out of descriptors; perhaps not any more
+        lent = False
+    return adopted[0] if lent else None
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return -1
 
 
 def _fork_exec(
@@ -312,3 +355,20 @@ def reap_forever() -> None:
                 _finished[child.pid] = exit_code(status)[0]
                 while len(_finished) > KEPT_STATUSES:
                     del _finished[next(iter(_finished))]
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Lender = Callable[
+        [
+            list[bytes],
+            dict[bytes, bytes],
+            str,
+            User | None,
+            tuple[int, int, int],
+            tuple[int, ...],
+            Callable[[int], bool],
+        ],
+        bool,
+    ]

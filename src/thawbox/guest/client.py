@@ -30,6 +30,7 @@ from thawbox.guest.client_environment import change_env, environment
 from thawbox.guest.client_files import FileInfo, list_dir, mkdir, place, read_file, remove, stat, write_file
 from thawbox.guest.client_jobs import Job, job, jobs, kill, start_job
 from thawbox.guest.client_machine import ProcessInfo, System, describe, processes
+from thawbox.guest.client_warm import warm
 from thawbox.guest.image import INTERPRETER_ARGV
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "url_probe_argv",
     "usage",
     "wait_ready",
+    "warm",
     "write_file",
 ]
 

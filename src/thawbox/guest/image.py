@@ -52,6 +52,7 @@ _AGENT_FILES = (
     "program.py",
     "protocol.py",
     "users.py",
+    "warm.py",
     "wire.py",
 )
 _TEMPLATE_SIDE = "python"

@@ -78,13 +78,18 @@ async def start_program(endpoint: Endpoint, version: Version) -> None:
 
 
 async def warm_up(endpoint: Endpoint, version: Version) -> None:
-    """Start what the recipe wants ready beside the start command: the IPython kernel.
+    """Start what the recipe wants ready beside the start command: interpreters with modules, the IPython kernel.
 
     Raises:
         BuildError: it does not start; says why.
     """
+    cwd = version.workdir if version.workdir != "/" else "/workspace"
+    if version.warm:
+        try:
+            await client.warm(endpoint, version.warm, user=version.user, cwd=cwd)
+        except client.GuestError as error:
+            raise BuildError(f"the warm interpreters do not start: {error.message}") from error
     if version.kernel:
-        cwd = version.workdir if version.workdir != "/" else "/workspace"
         done = await start_kernel(endpoint, user=version.user, cwd=cwd, wait=True)
         if done.exit_code == NO_IPYKERNEL or done.pid == 0:
             raise BuildError(
