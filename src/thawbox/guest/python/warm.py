@@ -12,6 +12,7 @@ already. What it cannot have: another PYTHONHASHSEED, a command line of its own 
 """
 
 import array
+import atexit
 import gc
 import importlib
 import importlib.util
@@ -127,8 +128,48 @@ def become(claim, fds):
     return fds[4] if len(fds) > 4 else None
 
 
+def leave(status):
+    """End this process as the interpreter does, but for taking the imported modules apart.
+
+    That would touch all memory that is shared with our parent, and copy it: 80 ms with pandas.
+    """
+    code = _exit_code(status)
+    try:
+        sys.modules["threading"]._shutdown() if "threading" in sys.modules else None
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    atexit._run_exitfuncs()
+    try:
+        sys.modules["__main__"].__dict__.clear()
+        gc.collect()  # not of what was there before the fork: that is frozen
+    except BaseException:
+        pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError):  # the code has replaced or closed it
+            pass
+        except BaseException:
+            code = 120 if stream is sys.stdout else code
+    os._exit(code & 0xFF)
+
+
+def _exit_code(status):
+    """What the interpreter makes of ``sys.exit(status)``."""
+    if status is None:
+        return 0
+    if isinstance(status, int):
+        return status
+    try:
+        sys.stdout.flush()
+        sys.stderr.write("%s\n" % (status,))
+    except BaseException:
+        pass
+    return 1
+
+
 def main():
-    """Returns in a child only, when its code has run; the interpreter then ends as it always does."""
+    """Does not return."""
     claims = socket.socket(fileno=int(sys.argv[1]))
     idle, count = int(sys.argv[2]), int(sys.argv[3])
     for fd in (claims.fileno(), idle):
@@ -142,8 +183,12 @@ def main():
     claim, fds = serve(claims, idle, count)
     result_fd = become(claim, fds)
     fresh.refresh()
-    return runner.execute(runner.read_source(), result_fd)
+    try:
+        status = runner.execute(runner.read_source(), result_fd)
+    except SystemExit as leaving:
+        status = leaving.code
+    leave(status)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
