@@ -93,6 +93,7 @@ class FakeSandboxes:
         timeout_seconds: int | None,
         internet_access: bool,
         live: bool,
+        public_ports: tuple[int, ...] | bool = (),
     ) -> SandboxRow:
         """Store a running sandbox."""
         if template.snapshot_key is None:
@@ -112,6 +113,7 @@ class FakeSandboxes:
             disk_gb=template.disk_gb,
             internet_access=internet_access,
             live=live,
+            public_ports=public_ports,
             secret="",
             timeout_seconds=timeout_seconds,
             expires_at=None if timeout_seconds is None else now + timeout_seconds,

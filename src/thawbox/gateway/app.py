@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application: the API of all sandboxes on one port; the token says which is meant."""
+"""The gateway as an ASGI application: the API of all sandboxes, and the ports of the programs inside, on one port."""
 
 from __future__ import annotations
 
@@ -9,9 +9,25 @@ from thawbox.http import errors
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
-from . import background, code, commands, env, files, health, info, ipython, metrics, processes
+from . import (
+    background,
+    callbacks,
+    code,
+    commands,
+    env,
+    files,
+    health,
+    info,
+    ipython,
+    metrics,
+    processes,
+    tcp,
+    terminal,
+)
+from .concurrency import Concurrency
 from .context import GatewayContext
 from .counters import CountRequests
+from .hosts import HostRouter
 
 
 def create_gateway(context: GatewayContext) -> FastAPI:
@@ -24,10 +40,26 @@ def create_gateway(context: GatewayContext) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.context = context
+    app.state.port_connections = Concurrency(context.settings.port_connections, "connections to its ports")
+    app.add_middleware(HostRouter, parts=context, port_connections=app.state.port_connections)
     # A sandbox belongs to its user, who may ask it as often as it can answer.
     app.add_middleware(CountRequests)
     app.add_middleware(RequestMiddleware, plane="gateway", limiter=RequestLimiter(0))
     errors.install(app, gateway=True)
-    for module in (health, info, code, commands, background, processes, env, files, metrics, ipython):
+    for module in (
+        health,
+        info,
+        code,
+        commands,
+        background,
+        callbacks,
+        processes,
+        env,
+        files,
+        metrics,
+        ipython,
+        terminal,
+        tcp,
+    ):
         app.include_router(module.router)
     return app

@@ -44,6 +44,7 @@ NO_KERNEL = (
     "to have one that runs from the start."
 )
 CRASHED = 1
+PLOTLY = "application/vnd.plotly.v1+json"
 
 
 class ExecuteCell(Runnable):
@@ -122,7 +123,7 @@ async def _run_in_kernel(place: Place, asked: ExecuteCell, told: list[bytes]) ->
                     data = str(event.get("text")).encode("utf-8", "replace")
                     kept += data[: execution.OUTPUT_LIMIT - len(kept)]
                 case "result" | "display" as kind:
-                    line = json.dumps({"kind": kind, "data": event.get("data")}).encode()
+                    line = json.dumps({"kind": kind, "data": _known(event.get("data"))}).encode()
                     if len(line) <= room:
                         room -= len(line)
                         told.append(line)
@@ -133,6 +134,13 @@ async def _run_in_kernel(place: Place, asked: ExecuteCell, told: list[bytes]) ->
     if not end:
         output["stderr"] += b"the kernel ended and took this cell with it; the next one gets a new kernel\n"
     return _completed(output, end)
+
+
+def _known(data: Any) -> Any:
+    """A kernel's bundle with plotly's own type as what clients know."""
+    if isinstance(data, dict) and PLOTLY in data:
+        return {**data, "application/json": data[PLOTLY]}
+    return data
 
 
 def _completed(output: dict[str, bytearray], end: dict[str, Any]) -> Completed:

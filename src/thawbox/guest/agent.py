@@ -26,6 +26,7 @@ if TYPE_CHECKING or __package__:
         children,
         commands,
         copying,
+        dialing,
         environment,
         files,
         jobs,
@@ -42,6 +43,7 @@ else:
     import children
     import commands
     import copying
+    import dialing
     import environment
     import files
     import jobs
@@ -231,6 +233,9 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
         case "spawn":
             commands.serve(connection, request, agent.environment.shared(), agent.root)
             return None
+        case "terminal":
+            _serve_terminal(agent, connection, request)
+            return None
         case "init":
             return machine.init(request, agent.environment, agent.root)
         case "env":
@@ -276,10 +281,22 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
         case "ask":
             asking.serve(connection, request, agent.environment.shared(), agent.root)
             return None
+        case "dial":
+            dialing.serve(connection, request)
+            return None
         case "quiesce":
             return machine.quiesce()
         case op:
             raise Refused("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
+
+
+def _serve_terminal(agent: _Agent, connection: Connection, request: Request) -> None:
+    # Loaded with the first terminal: most sandboxes never have one.
+    if TYPE_CHECKING or __package__:
+        from thawbox.guest import terminals
+    else:
+        import terminals
+    terminals.serve(connection, request, agent.environment.shared(), agent.root)
 
 
 if __name__ == "__main__":

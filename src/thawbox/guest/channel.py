@@ -175,14 +175,14 @@ async def connect(endpoint: Endpoint, op: str, fields: Mapping[str, Any]) -> Asy
             f"the agent at {endpoint.host}:{endpoint.port} accepts no connection: {error}"
         ) from error
     try:
-        _detect_death(writer.get_extra_info("socket"))
+        detect_death(writer.get_extra_info("socket"))
         writer.write(request)
         yield Channel(reader, writer)
     finally:
         writer.transport.abort()  # nothing of ours is worth waiting for
 
 
-def _detect_death(sock: socket.socket) -> None:
+def detect_death(sock: socket.socket) -> None:
     """A sandbox that dies takes its network stack with it and says no goodbye: 11 s of silence to probes is one."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)

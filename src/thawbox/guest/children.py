@@ -71,12 +71,16 @@ def spawn(
     stdio: tuple[int, int, int],
     detached: bool = False,
     keep: tuple[int, ...] = (),
+    fork_exec: "_ForkExec | None" = None,
+    imports: tuple[str, ...] = (),
 ) -> tuple[Child, int]:
     """Start ``argv`` in a session of its own; returns it and a descriptor that hangs up when it has been
     reaped.
 
     The descriptor is the caller's to close. ``user`` None: as the agent itself. Every descriptor of the agent
     is close-on-exec, so the child gets ``stdio``, what is in ``keep`` (under the same number), and nothing else.
+    ``fork_exec`` does the fork in another way; it gets the descriptor to which a failure is written. With ``imports``,
+    modules that it needs, a process that has them and waits may run it (``lender``).
 
     Raises:
         StartError: there is no such program (127) or it cannot be run (126).
@@ -86,14 +90,19 @@ def spawn(
     if user is not None and user.is_root:
         user = None  # as we are; without a change of user the kernel can share our memory until exec (vfork)
     watched, notify = os.pipe()
-    if (borrowed := _borrow(argv, env, cwd, user, stdio, keep, detached, notify)) is not None:
-        _wake_reaper()
-        return borrowed, watched
+    if imports and lender is not None:
+        borrowed = _borrow(lender, imports, argv, env, cwd, user, stdio, keep, detached, notify)
+        if borrowed is not None:
+            _wake_reaper()
+            return borrowed, watched
     try:
         report, failure = os.pipe()
         try:
             with _lock:
-                pid = _fork_exec(argv, program, env, cwd, user, stdio, (report, failure), keep)
+                if fork_exec is not None:
+                    pid = fork_exec(program, failure)
+                else:
+                    pid = _fork_exec(argv, program, env, cwd, user, stdio, (report, failure), keep)
                 os.close(failure)
                 failure = -1
                 said = os.read(report, 4096)
@@ -119,6 +128,8 @@ def spawn(
 
 
 def _borrow(
+    lend: "_Lender",
+    imports: tuple[str, ...],
     argv: list[bytes],
     env: dict[bytes, bytes],
     cwd: str,
@@ -129,8 +140,6 @@ def _borrow(
     notify: int,
 ) -> Child | None:
     """A process that waited, and now runs ``argv``."""
-    if lender is None:
-        return None
     adopted: list[Child] = []
 
     def adopt(pid: int) -> bool:
@@ -142,7 +151,7 @@ def _borrow(
             return True
 
     try:
-        lent = lender(argv, env, cwd, user, stdio, keep, adopt)
+        lent = lend(imports, argv, env, cwd, user, stdio, keep, adopt)
     except OSError:  # out of descriptors; perhaps not any more
         lent = False
     return adopted[0] if lent else None
@@ -238,6 +247,18 @@ def kill_session(child: Child) -> None:
             members = [pid for pid in pids() if pid != child.pid and _session(pid) == child.pid]
             if not [pid for pid in members if _kill(pid, group=False)]:
                 return
+
+
+def signal_session(child: Child, number: int) -> None:
+    """A signal to everything in the child's session, unless the child has been reaped."""
+    with _lock:
+        if child.status is None:
+            for pid in pids():
+                if _session(pid) == child.pid:
+                    try:  # noqa: SIM105
+                        os.kill(pid, number)
+                    except OSError:
+                        pass
 
 
 def signal_group(child: Child, number: int) -> None:
@@ -362,6 +383,7 @@ if TYPE_CHECKING:
 
     _Lender = Callable[
         [
+            tuple[str, ...],
             list[bytes],
             dict[bytes, bytes],
             str,
@@ -372,3 +394,4 @@ if TYPE_CHECKING:
         ],
         bool,
     ]
+    _ForkExec = Callable[[bytes, int], int]

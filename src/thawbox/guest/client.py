@@ -30,6 +30,7 @@ from thawbox.guest.client_environment import change_env, environment
 from thawbox.guest.client_files import FileInfo, list_dir, mkdir, place, read_file, remove, stat, write_file
 from thawbox.guest.client_jobs import Job, job, jobs, kill, start_job
 from thawbox.guest.client_machine import ProcessInfo, System, describe, processes
+from thawbox.guest.client_terminals import Terminal, terminal
 from thawbox.guest.client_warm import warm
 from thawbox.guest.image import INTERPRETER_ARGV
 
@@ -46,6 +47,7 @@ __all__ = [
     "Stderr",
     "Stdout",
     "System",
+    "Terminal",
     "Value",
     "ask_program",
     "change_env",
@@ -71,6 +73,7 @@ __all__ = [
     "start",
     "start_job",
     "stat",
+    "terminal",
     "url_probe_argv",
     "usage",
     "wait_ready",

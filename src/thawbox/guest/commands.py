@@ -32,7 +32,7 @@ _POLLRDHUP = 0x2000
 Request = dict[str, object]
 
 
-class _Stream:
+class Stream:
     """One output stream of the command."""
 
     __slots__ = ("fd", "kind", "left")
@@ -43,7 +43,7 @@ class _Stream:
         self.left = limit
 
 
-class _Run:
+class Run:
     """Everything that one running command owns; ``close`` frees it."""
 
     def __init__(self, child: children.Child, watched: int, deadline: float | None) -> None:
@@ -53,7 +53,9 @@ class _Run:
         self.stdin = -1
         self.stdin_pending = bytearray()
         self.stdin_ended = False
-        self.streams: list[_Stream] = []
+        self.resize: _Resize | None = None
+        """Only with a terminal."""
+        self.streams: list[Stream] = []
         self.outgoing = bytearray()
         self.grace_end: float | None = None
         self.after_exit = 0
@@ -90,10 +92,20 @@ def _serve(connection: Connection, program: Program, request: Request, detached:
     try:
         run = _start(program, request, detached)
     except children.StartError as error:
-        connection.send_object(protocol.STARTED, {"pid": 0})
-        connection.send(protocol.STDERR, error.message.encode("utf-8", "replace") + b"\n")
-        connection.send_object(protocol.EXIT, _exit(error.code, None, False, False, 0.0))
+        not_started(connection, error)
         return
+    attend(connection, run, detached)
+
+
+def not_started(connection: Connection, error: children.StartError) -> None:
+    """Say that the program could not be started, in the way that a shell would."""
+    connection.send_object(protocol.STARTED, {"pid": 0})
+    connection.send(protocol.STDERR, error.message.encode("utf-8", "replace") + b"\n")
+    connection.send_object(protocol.EXIT, _exit(error.code, None, False, False, 0.0))
+
+
+def attend(connection: Connection, run: Run, detached: bool = False) -> None:
+    """Report on a command that has been started until it has ended; then free all that is its."""
     try:
         run.outgoing += protocol.encode_object(protocol.STARTED, {"pid": run.child.pid})
         connection.sock.setblocking(False)
@@ -106,7 +118,7 @@ def _serve(connection: Connection, program: Program, request: Request, detached:
         run.close()
 
 
-def _start(program: Program, request: Request, detached: bool) -> _Run:
+def _start(program: Program, request: Request, detached: bool) -> Run:
     result_limit = integer(request, "result_limit", None)
     ours: list[int] = []
     theirs: list[int] = []
@@ -131,7 +143,14 @@ def _start(program: Program, request: Request, detached: bool) -> _Run:
             program.env[RESULT_FD.encode()] = str(keep[0]).encode()
         stdio = (theirs[0], theirs[1], theirs[2])
         child, watched = children.spawn(
-            program.argv, program.env, program.cwd, program.user, stdio, detached, keep
+            program.argv,
+            program.env,
+            program.cwd,
+            program.user,
+            stdio,
+            detached,
+            keep,
+            imports=program.imports,
         )
     except BaseException:
         for fd in ours:
@@ -141,13 +160,13 @@ def _start(program: Program, request: Request, detached: bool) -> _Run:
         for fd in theirs:
             os.close(fd)
     timeout = None if detached else program.timeout
-    run = _Run(child, watched, None if timeout is None else child.started + timeout)
+    run = Run(child, watched, None if timeout is None else child.started + timeout)
     if not detached:
         if request.get("stdin"):
             run.stdin = ours.pop(0)
         kinds = (protocol.STDOUT, protocol.STDERR, protocol.VALUE)
         limits = (program.limit, program.limit, result_limit)
-        run.streams = [_Stream(*stream) for stream in zip(ours, kinds, limits, strict=False)]
+        run.streams = [Stream(*stream) for stream in zip(ours, kinds, limits, strict=False)]
     return run
 
 
@@ -160,7 +179,7 @@ def _log(request: Request) -> list[int]:
     return [fd, os.dup(fd)]
 
 
-def _relay(connection: Connection, run: _Run) -> bool:
+def _relay(connection: Connection, run: Run) -> bool:
     """Move bytes until the command is over; False if the client has gone."""
     sock = connection.sock
     socket_fd = sock.fileno()
@@ -211,7 +230,7 @@ def _relay(connection: Connection, run: _Run) -> bool:
             children.kill_session(run.child)
 
 
-def _poller(run: _Run, socket_fd: int) -> "select.poll":
+def _poller(run: Run, socket_fd: int) -> "select.poll":
     poller = select.poll()
     wanted = select.POLLIN if len(run.stdin_pending) < STDIN_PENDING_MAX else _POLLRDHUP
     poller.register(socket_fd, wanted | (select.POLLOUT if run.outgoing else 0))
@@ -225,7 +244,7 @@ def _poller(run: _Run, socket_fd: int) -> "select.poll":
     return poller
 
 
-def _patience(run: _Run) -> int | None:
+def _patience(run: Run) -> int | None:
     """Milliseconds that poll may wait."""
     until = run.deadline
     if run.grace_end is not None and not run.outgoing:
@@ -235,7 +254,7 @@ def _patience(run: _Run) -> int | None:
     return max(0, int((until - time.monotonic()) * 1000) + 1)
 
 
-def _receive(connection: Connection, run: _Run, data: bytes) -> bool:
+def _receive(connection: Connection, run: Run, data: bytes) -> bool:
     """Take the client's frames; False if it talks nonsense."""
     try:
         frames = connection.take(data)
@@ -249,13 +268,15 @@ def _receive(connection: Connection, run: _Run, data: bytes) -> bool:
             run.stdin_ended = True
         elif kind == protocol.SIGNAL and len(payload) == 1 and 0 < payload[0] < 65:
             children.signal_group(run.child, payload[0])
+        elif kind == protocol.RESIZE and run.resize is not None:
+            run.resize(payload)
         else:
             return False
     _feed(run)
     return True
 
 
-def _feed(run: _Run) -> None:
+def _feed(run: Run) -> None:
     if run.stdin < 0:
         run.stdin_pending.clear()
         return
@@ -273,12 +294,14 @@ def _feed(run: _Run) -> None:
         run.stdin_pending.clear()
 
 
-def _read(run: _Run, stream: _Stream) -> bool:
+def _read(run: Run, stream: Stream) -> bool:
     """Read once from ``stream``; False if there was nothing, or its end."""
     try:
         data = os.read(stream.fd, READ)
     except BlockingIOError:
         return False
+    except OSError:  # a terminal that no program has open any more
+        data = b""
     if not data:
         os.close(stream.fd)
         run.streams.remove(stream)
@@ -295,7 +318,7 @@ def _read(run: _Run, stream: _Stream) -> bool:
     return True
 
 
-def _last_frame(run: _Run) -> bytes:
+def _last_frame(run: Run) -> bytes:
     assert run.child.status is not None
     code, signal = children.exit_code(run.child.status)
     if run.timed_out:
@@ -314,3 +337,9 @@ def _exit(
         "truncated": truncated,
         "seconds": round(seconds, 6),
     }
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Resize = Callable[[bytes], None]

@@ -24,7 +24,7 @@ RESULT_FD = "THAWBOX_RESULT_FD"
 class Program:
     """A program to start: words, whole environment, working folder, user (None: root), limits."""
 
-    __slots__ = ("argv", "cwd", "env", "limit", "scratch", "timeout", "user")
+    __slots__ = ("argv", "cwd", "env", "imports", "limit", "scratch", "timeout", "user")
 
     def __init__(self, argv: list[bytes], env: dict[bytes, bytes], cwd: str, user: User | None) -> None:
         self.argv = argv
@@ -35,6 +35,8 @@ class Program:
         """Seconds; None: for ever."""
         self.limit: int | None = None
         """Bytes of each output stream that are kept; None: all."""
+        self.imports: tuple[str, ...] = ()
+        """Python modules that it is going to import, as far as one can see."""
         self.scratch: str | None = None
         """A folder that the program has for itself, which goes with it."""
 
@@ -58,8 +60,10 @@ class Program:
             self.scratch = None
 
 
-def program_of(request: Request, shared: dict[str, str], root: str) -> Program:
-    """The program that ``request`` describes; ``shared`` is the sandbox's environment.
+def program_of(
+    request: Request, shared: dict[str, str], root: str, default: list[bytes] | None = None
+) -> Program:
+    """The program that ``request`` describes, else ``default``; ``shared`` is the sandbox's environment.
 
     Raises:
         Refused: the request cannot be carried out as it is.
@@ -78,14 +82,18 @@ def program_of(request: Request, shared: dict[str, str], root: str) -> Program:
     if not os.path.isdir(cwd):
         raise Refused("NO_CWD", f"working folder {cwd!r} does not exist or is not a folder")
     encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-    program = Program(_argv(request), encoded, cwd, user)
+    program = Program(_argv(request, default), encoded, cwd, user)
     program.timeout = timeout
     program.limit = integer(request, "output_limit", None)
+    if isinstance(imports := request.get("imports"), list):
+        program.imports = tuple(name for name in imports if isinstance(name, str))
     return program
 
 
-def _argv(request: Request) -> list[bytes]:
+def _argv(request: Request, default: list[bytes] | None) -> list[bytes]:
     argv, line = request.get("argv"), request.get("shell")
+    if argv is None and line is None and default is not None:
+        return default
     if isinstance(line, str) and argv is None:
         shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
         argv = [shell, "-c", line]

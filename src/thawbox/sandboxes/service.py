@@ -84,6 +84,7 @@ class SandboxService:
         timeout_seconds: int | None,
         internet_access: bool,
         live: bool,
+        public_ports: tuple[int, ...] | bool = (),
     ) -> SandboxRow:
         """Thaw a sandbox from the template's version; it runs and is reachable when this returns.
 
@@ -115,6 +116,7 @@ class SandboxService:
                 disk_gb=version.disk_gb,
                 internet_access=internet_access,
                 live=live,
+                public_ports=public_ports,
                 secret="",
                 timeout_seconds=timeout_seconds,
                 expires_at=None if timeout_seconds is None else now + timeout_seconds,
