@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -62,11 +63,8 @@ def own(own_server: Server) -> Iterator[Server]:
     for sandbox in own_server.api.get("/v1/sandboxes").json()["data"]:
         own_server.api.delete(f"/v1/sandboxes/{sandbox['id']}")
     assert containers(own_server) == []
-    assert [list((own_server.state / name).iterdir()) for name in ("paused", "tmp", "run/upper")] == [
-        [],
-        [],
-        [],
-    ]
+    assert [*(own_server.state / "paused").iterdir(), *(own_server.state / "run" / "upper").iterdir()] == []
+    assert [path.name for path in (own_server.state / "tmp").iterdir()] in ([], ["images"])
     own_server.stop()
     assert left_on_machine(own_server) == NOTHING
 
@@ -187,10 +185,8 @@ def test_expiry_while_paused_and_killed_in_the_middle(own: Server) -> None:
     sandbox.out("head -c 100M /dev/urandom > /blob; md5sum /blob > /sum")
     for verb, undone in (("pause", "resume"), ("stop", "start"), ("pause", "resume")):
         with httpx.Client(base_url=own.url, headers=own.api.headers) as impatient:
-            try:
+            with contextlib.suppress(httpx.TimeoutException):
                 impatient.post(f"/v1/sandboxes/{sandbox.id}/{verb}", timeout=0.05)
-            except httpx.TimeoutException:
-                pass
         own.kill()
         own.start()
         if record_of(own, sandbox)["status"] != "running":
