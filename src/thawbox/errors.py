@@ -170,6 +170,28 @@ class InvalidPath(UserError):
     title = "Invalid path"
 
 
+class FolderMissing(FileMissing):
+    """A folder inside a sandbox that does not exist."""
+
+    code = "DIRECTORY_NOT_FOUND"
+    title = "Directory not found"
+
+
+class PathNotAllowed(Forbidden):
+    """A path inside a sandbox that the operator has not opened (``file_roots``)."""
+
+    code = "PATH_NOT_ALLOWED"
+    title = "Path not allowed"
+
+
+class DiskFull(UserError):
+    """The sandbox's disk has no room. A 4xx, because trying again would not help."""
+
+    status = 413
+    code = "DISK_FULL"
+    title = "Disk full"
+
+
 class FileExists(UserError):
     """Asked not to overwrite, and it is there."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
 _FAST = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _SLOW = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -14,6 +14,7 @@ REQUEST_SECONDS = Histogram(
     buckets=_FAST,
 )
 REQUEST_FAULTS = Counter("thawbox_request_faults_total", "Requests that broke something inside", ("plane",))
+OPEN_SOCKETS = Gauge("thawbox_open_websockets", "WebSockets of sandboxes that are open now", ("route",))
 
 BUILDS = Counter("thawbox_builds_total", "Builds that ended", ("outcome",))  # active, failed
 BUILD_SECONDS = Histogram(

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import IO
 
-import uvicorn
-
 from . import log as logs
 from .api.app import create_app
 from .api.context import ApiContext
@@ -20,7 +18,9 @@ from .build.service import BuildService
 from .build.stack import unmount_leftovers
 from .errors import RuntimeFault
 from .gateway.app import create_gateway
+from .gateway.callbacks import delivering
 from .gateway.context import GatewayContext
+from .http.listener import listener
 from .node.containers import Node
 from .node.layout import Layout
 from .node.open import close_node, open_node
@@ -33,9 +33,6 @@ from .settings import Settings
 from .store.database import Database, open_database
 
 log = logs.get(__name__)
-
-_STOP_S = 10
-"""How long requests under way may take when the server stops."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +123,15 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
 
 
 async def _listen(settings: Settings, context: ApiContext) -> None:
+    gateway = _for_gateway(context)
     servers = [
-        _server(settings, create_app(context), settings.port),
-        _server(settings, create_gateway(_for_gateway(context)), settings.gateway_port),
+        listener(settings, create_app(context), settings.port),
+        listener(settings, create_gateway(gateway), settings.gateway_port),
     ]
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        async with delivering(gateway):
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
         raise RuntimeFault("a listener ended by itself")
@@ -149,29 +148,6 @@ def _for_gateway(context: ApiContext) -> GatewayContext:
         database=context.database,
         sandboxes=context.sandboxes,
         tokens=context.tokens,
-    )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handling: whoever runs us decides when to stop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        yield
-
-
-def _server(settings: Settings, app: object, port: int) -> uvicorn.Server:
-    return _Server(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            host=settings.host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=_STOP_S,
-        )
     )
 
 

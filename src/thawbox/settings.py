@@ -6,17 +6,21 @@ in the TOML file is the field's name. Lists and tables are JSON in the environme
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
+"""A host name in lower case, without a dot at the end."""
 
 
 class Settings(BaseSettings):
@@ -35,6 +39,14 @@ class Settings(BaseSettings):
     """Base of the control plane as clients reach it; None: from the request's Host header."""
     gateway_url: str | None = None
     """Base of the gateway as clients reach it; None: the request's host name and ``gateway_port``."""
+    domain: str | None = Field(None, pattern=DOMAIN, max_length=180)
+    """Parent of sandboxes' own host names, ``ID.DOMAIN`` and ``PORT-ID.DOMAIN``; None: they share one address."""
+    domain_scheme: Literal["http", "https"] = "http"
+    """Of addresses below ``domain``; https where a proxy before the gateway ends TLS."""
+    domain_port: int | None = Field(None, ge=1, le=65535)
+    """Of addresses below ``domain``; None: ``gateway_port`` with http, 443 with https."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1",)
+    """Addresses or networks of proxies before us whose ``X-Forwarded-For`` and ``-Proto`` count."""
     region: str = "local"
     """What sandboxes report as their region."""
     node: str = "node-1"
@@ -74,6 +86,13 @@ class Settings(BaseSettings):
     upload_unpacked_max_bytes: int = Field(8 * 1024**3, ge=1)
     """Largest uploaded archive, unpacked."""
 
+    sandbox_requests: int = Field(128, ge=1)
+    """Requests and WebSockets at one sandbox's own interface at the same time."""
+    port_connections: int = Field(100, ge=1)
+    """Requests, WebSockets and connections to programs inside one sandbox at the same time."""
+    port_idle_timeout_s: int = Field(600, ge=1)
+    """Until a request to a program inside is given up if no byte moves, either way."""
+
     # Builds.
     build_concurrency: int = Field(0, ge=0)
     """Builds side by side; 0: as many as cores."""
@@ -105,16 +124,28 @@ class Settings(BaseSettings):
     """HTTP proxy for build steps; None: the server's own ``https_proxy``/``http_proxy``."""
 
     # Sandboxes.
+    callback_allow: tuple[str, ...] = ()
+    """Networks that callbacks of asynchronous executions may go to although they are not public."""
     pause_memory_s: int = Field(60, ge=0)
     """How long a paused sandbox keeps its memory before it moves to disk; 0: it moves at once."""
     memory_reserve_mb: int = Field(256, ge=0)
     """With less memory free than this, paused sandboxes move to disk and no new one starts; 0: no such floor."""
     token_ttl_s: int = Field(86_400, ge=3601)
     """How long a sandbox's token is valid; clients renew it when an hour is left."""
+    file_roots: tuple[str, ...] = ()
+    """Folders inside sandboxes that ``/files`` may touch, by name; empty: all. Commands are not bound by it."""
     log_level: str = "info"
     """debug, info, warning or error."""
     log_json: bool | None = None
     """None: JSON unless standard error is a terminal."""
+
+    @field_validator("callback_allow")
+    @classmethod
+    def networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Addresses or networks."""
+        for text in values:
+            ipaddress.ip_network(text, strict=False)
+        return values
 
     @classmethod
     def settings_customise_sources(

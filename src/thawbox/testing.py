@@ -90,6 +90,7 @@ class FakeSandboxes:
     database: Database
     address: Endpoint | None = None
     workdir: str = "/"
+    user: str | None = None
     environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     async def create(
@@ -101,6 +102,7 @@ class FakeSandboxes:
         timeout_seconds: int | None,
         internet_access: bool,
         live: bool,
+        public_ports: tuple[int, ...] | bool = (),
     ) -> SandboxRow:
         """Store a running sandbox."""
         if template.snapshot_key is None:
@@ -120,6 +122,7 @@ class FakeSandboxes:
             disk_gb=template.disk_gb,
             internet_access=internet_access,
             live=live,
+            public_ports=public_ports,
             secret="",
             timeout_seconds=timeout_seconds,
             expires_at=None if timeout_seconds is None else now + timeout_seconds,
@@ -209,4 +212,4 @@ class FakeSandboxes:
 
     async def defaults(self, sandbox: SandboxRow) -> SandboxDefaults:
         """As set."""
-        return SandboxDefaults(self.workdir, None)
+        return SandboxDefaults(self.workdir, self.user)

@@ -7,7 +7,7 @@ from typing import Literal, cast
 from fastapi import APIRouter, Request
 
 from thawbox.http import context
-from thawbox.http.addresses import gateway_url
+from thawbox.http.addresses import sandbox_url
 from thawbox.store.sandboxes import SandboxRow
 
 from . import openapi
@@ -50,6 +50,6 @@ def _changed(request: Request, row: SandboxRow) -> StateChanged:
     return StateChanged(
         id=row.id,
         status=cast(Literal["running", "paused", "stopped"], row.status),
-        public_host=gateway_url(request, context_of(request).settings),
+        public_host=sandbox_url(request, context_of(request).settings, row.id),
         request_id=context.request_id(),
     )

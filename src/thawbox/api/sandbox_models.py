@@ -7,7 +7,7 @@ from typing import Any, Literal
 from fastapi import Request
 from pydantic import BaseModel
 
-from thawbox.http.addresses import gateway_url
+from thawbox.http.addresses import ports_url, sandbox_url
 from thawbox.settings import Settings
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.timestamps import rfc3339, rfc3339_or_none
@@ -35,6 +35,7 @@ class SandboxFields(BaseModel):
     public_host: str
     direct_url: str
     preview_url: str
+    public_ports: list[int] | bool
     resources: SandboxResources
     internet_access: bool
     live_mode: bool
@@ -119,7 +120,7 @@ class RefreshedToken(BaseModel):
 
 def fields_of(request: Request, settings: Settings, row: SandboxRow) -> dict[str, Any]:
     """The fields of ``SandboxFields`` for this row, with addresses as the asking client can reach them."""
-    address = gateway_url(request, settings)
+    address = sandbox_url(request, settings, row.id)
     return {
         "id": row.id,
         "status": row.status,
@@ -128,9 +129,10 @@ def fields_of(request: Request, settings: Settings, row: SandboxRow) -> dict[str
         "template_name": row.template_name,
         "region": settings.region,
         "node_id": settings.node,
-        "public_host": address,  # one gateway for all: the token says which sandbox is meant
+        "public_host": address,
         "direct_url": address,
-        "preview_url": address,
+        "preview_url": ports_url(request, settings, row.id),
+        "public_ports": list(row.public_ports) if isinstance(row.public_ports, tuple) else row.public_ports,
         "resources": SandboxResources(vcpu=row.cpu, memory_mb=row.memory_mb, disk_mb=row.disk_gb * 1024),
         "internet_access": row.internet_access,
         "live_mode": row.live,

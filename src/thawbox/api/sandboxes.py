@@ -33,6 +33,7 @@ router = APIRouter(tags=["sandboxes"])
 
 MAX_TIMEOUT_S = 10 * 365 * 86_400
 PAGE_MAX = 1000
+PUBLIC_PORTS_MAX = 100
 
 SandboxId = Annotated[str, Path(description="What the create request answered as `id`.")]
 _Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
@@ -47,12 +48,24 @@ class CreateSandbox(Body):
     internet_access: bool | None = Field(default=None, description="Default true.")
     env_vars: dict[str, str] | None = None
     region: str | None = Field(default=None, description="Accepted; there is one region.")
+    public_ports: list[Annotated[int, Field(ge=1, le=65535)]] | bool | None = Field(
+        default=None,
+        description="Ports inside that answer without a token, at most 100; true: all. Default: none.",
+    )
 
     @field_validator("env_vars")
     @classmethod
     def usable(cls, env_vars: dict[str, str] | None) -> dict[str, str] | None:
         """Only what can be an environment."""
         return usable_environment(env_vars)
+
+    @field_validator("public_ports")
+    @classmethod
+    def few(cls, public_ports: list[int] | bool | None) -> list[int] | bool | None:
+        """So that the record stays small."""
+        if isinstance(public_ports, list) and len(public_ports) > PUBLIC_PORTS_MAX:
+            raise ValueError(f"at most {PUBLIC_PORTS_MAX} ports can be named; true stands for all")
+        return public_ports
 
 
 def usable_environment(env_vars: dict[str, str] | None) -> dict[str, str] | None:
@@ -93,6 +106,7 @@ async def create_sandbox(request: Request) -> CreatedSandbox:
         timeout_seconds=asked.timeout_seconds,
         internet_access=asked.internet_access is not False,
         live=caller.live,
+        public_ports=_ports(asked.public_ports),
     )
     token = parts.tokens.first(sandbox)
     return CreatedSandbox(
@@ -223,6 +237,10 @@ async def _template(request: Request, asked: CreateSandbox) -> TemplateRow:
             f"Template {reference[:100]!r} does not exist or is not visible to your organization."
         )
     return row
+
+
+def _ports(asked: list[int] | bool | None) -> tuple[int, ...] | bool:
+    return tuple(sorted(set(asked))) if isinstance(asked, list) else asked or ()
 
 
 def _refuse_error(row: SandboxRow, what: str) -> None:

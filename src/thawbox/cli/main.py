@@ -18,6 +18,8 @@ _MODULES = {
     "run": "run",
     "ps": "sandboxes",
     "rm": "sandboxes",
+    "url": "addresses",
+    "forward": "addresses",
     "gc": "gc",
     "doctor": "doctor",
 }

@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application: the API of all sandboxes on one port; the token says which is meant."""
+"""The gateway as an ASGI application: the API of all sandboxes, and the ports of the programs inside, on one port."""
 
 from __future__ import annotations
 
@@ -9,8 +9,48 @@ from thawbox.http import errors
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
-from . import commands, files, health
+from . import (
+    background,
+    callbacks,
+    code,
+    commands,
+    env,
+    files,
+    health,
+    info,
+    jupyter,
+    listing,
+    metrics,
+    processes,
+    stream,
+    tcp,
+    terminal,
+    transfers,
+)
+from .concurrency import Concurrency
 from .context import GatewayContext
+from .counters import CountRequests
+from .hosts import HostRouter
+
+_GROUPS = (
+    health,
+    info,
+    code,
+    commands,
+    background,
+    callbacks,
+    processes,
+    env,
+    files,
+    listing,
+    transfers,
+    metrics,
+    jupyter,
+    stream,
+    terminal,
+    tcp,
+)
+"""Of the sandbox API; a file each, with its routes in ``router``."""
 
 
 def create_gateway(context: GatewayContext) -> FastAPI:
@@ -23,9 +63,12 @@ def create_gateway(context: GatewayContext) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.context = context
+    app.state.port_connections = Concurrency(context.settings.port_connections, "connections to its ports")
+    app.add_middleware(HostRouter, parts=context, port_connections=app.state.port_connections)
     # A sandbox belongs to its user, who may ask it as often as it can answer.
+    app.add_middleware(CountRequests)
     app.add_middleware(RequestMiddleware, plane="gateway", limiter=RequestLimiter(0))
     errors.install(app, gateway=True)
-    for module in (health, commands, files):
-        app.include_router(module.router)
+    for group in _GROUPS:
+        app.include_router(group.router)
     return app

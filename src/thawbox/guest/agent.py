@@ -21,7 +21,18 @@ from _operator import _compare_digest  # hmac's, without importing hashlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
-    from thawbox.guest import children, commands, copying, files, machine, protocol
+    from thawbox.guest import (
+        children,
+        commands,
+        copying,
+        dialing,
+        environment,
+        files,
+        jobs,
+        machine,
+        processes,
+        protocol,
+    )
     from thawbox.guest.users import UnknownUser
     from thawbox.guest.wire import Connection, Gone, Refused
 else:
@@ -29,8 +40,12 @@ else:
     import children
     import commands
     import copying
+    import dialing
+    import environment
     import files
+    import jobs
     import machine
+    import processes
     import protocol
     from users import UnknownUser
     from wire import Connection, Gone, Refused
@@ -49,7 +64,7 @@ class _Agent:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.environment: dict[str, str] = {}
+        self.environment = environment.Environment()
         self.started = time.monotonic()
         self.secret = b""
         self.lock = _thread.allocate_lock()
@@ -212,10 +227,27 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
         case "ping":
             return {"pid": os.getpid(), "uptime": time.monotonic() - agent.started, "time": time.time()}
         case "spawn":
-            commands.serve(connection, request, agent.environment, agent.root)
+            commands.serve(connection, request, agent.environment.shared(), agent.root)
+            return None
+        case "terminal":
+            _serve_terminal(agent, connection, request)
             return None
         case "init":
             return machine.init(request, agent.environment, agent.root)
+        case "env":
+            return environment.operate(request, agent.environment, agent.root)
+        case "job":
+            return jobs.start(connection, request, agent.environment.shared(), agent.root)
+        case "jobs":
+            jobs.report(connection, request)
+            return None
+        case "kill":
+            return jobs.kill(request)
+        case "processes":
+            processes.report(connection, agent.root)
+            return None
+        case "describe":
+            return machine.describe(request, agent.environment.shared(), agent.root)
         case "signal":
             return children.signal_any(request)
         case "status":
@@ -231,7 +263,7 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             files.list_folder(connection, request)
             return None
         case "mkdir":
-            return files.mkdir(request)
+            return files.mkdir(request, agent.root)
         case "remove":
             return files.remove(request)
         case "probe":
@@ -240,6 +272,9 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return machine.usage()
         case "place":
             return copying.place(connection, request, agent.root)
+        case "dial":
+            dialing.serve(connection, request)
+            return None
         case "quiesce":
             return machine.quiesce()
         case "renew":
@@ -249,6 +284,15 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return None
         case op:
             raise Refused("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
+
+
+def _serve_terminal(agent: _Agent, connection: Connection, request: Request) -> None:
+    # Loaded with the first terminal: most sandboxes never have one.
+    if TYPE_CHECKING or __package__:
+        from thawbox.guest import terminals
+    else:
+        import terminals
+    terminals.serve(connection, request, agent.environment.shared(), agent.root)
 
 
 if __name__ == "__main__":

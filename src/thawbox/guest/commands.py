@@ -11,15 +11,14 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
     from thawbox.guest import children, protocol
-    from thawbox.guest.users import User, home_of, look_up
+    from thawbox.guest.program import RESULT_FD, Program, program_of
     from thawbox.guest.wire import Connection, Refused, integer, text
 else:
     import children
     import protocol
-    from users import User, home_of, look_up
+    from program import RESULT_FD, Program, program_of
     from wire import Connection, Refused, integer, text
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READ = 64 * 1024
 STDIN_PENDING_MAX = 1 << 20
 """Beyond this we stop reading from the connection; TCP then holds the client back."""
@@ -33,7 +32,7 @@ _POLLRDHUP = 0x2000
 Request = dict[str, object]
 
 
-class _Stream:
+class Stream:
     """One output stream of the command."""
 
     __slots__ = ("fd", "kind", "left")
@@ -44,7 +43,7 @@ class _Stream:
         self.left = limit
 
 
-class _Run:
+class Run:
     """Everything that one running command owns; ``close`` frees it."""
 
     def __init__(self, child: children.Child, watched: int, deadline: float | None) -> None:
@@ -54,7 +53,9 @@ class _Run:
         self.stdin = -1
         self.stdin_pending = bytearray()
         self.stdin_ended = False
-        self.streams: list[_Stream] = []
+        self.resize: _Resize | None = None
+        """Only with a terminal."""
+        self.streams: list[Stream] = []
         self.outgoing = bytearray()
         self.grace_end: float | None = None
         self.after_exit = 0
@@ -70,7 +71,7 @@ class _Run:
         self.streams = []
 
 
-def serve(connection: Connection, request: Request, environment: dict[str, str], root: str) -> None:
+def serve(connection: Connection, request: Request, shared: dict[str, str], root: str) -> None:
     """Run the command that ``request`` describes and report on ``connection`` until it has ended.
 
     Raises:
@@ -78,24 +79,33 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
         UnknownUser: of ``users``.
     """
     detached = bool(request.get("detach"))
-    timeout = request.get("timeout")
-    if timeout is not None and (
-        not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0
-    ):
-        raise Refused("INVALID", f"timeout must be seconds, not {timeout!r}")
-    user = look_up(text(request, "user"), root) if request.get("user") is not None else None
-    env = _environment(user, environment, request.get("env"), root)
-    cwd = text(request, "cwd", "/")
-    if not os.path.isdir(cwd):
-        raise Refused("NO_CWD", f"working folder {cwd!r} does not exist or is not a folder")
-    argv = _argv(request)
+    program = program_of(request, shared, root)
     try:
-        run = _start(argv, env, cwd, user, request, detached, timeout)
+        if request.get("scratch") and not detached:
+            program.make_scratch()
+        _serve(connection, program, request, detached)
+    finally:
+        program.remove_scratch()
+
+
+def _serve(connection: Connection, program: Program, request: Request, detached: bool) -> None:
+    try:
+        run = _start(program, request, detached)
     except children.StartError as error:
-        connection.send_object(protocol.STARTED, {"pid": 0})
-        connection.send(protocol.STDERR, error.message.encode("utf-8", "replace") + b"\n")
-        connection.send_object(protocol.EXIT, _exit(error.code, None, False, False, 0.0))
+        not_started(connection, error)
         return
+    attend(connection, run, detached)
+
+
+def not_started(connection: Connection, error: children.StartError) -> None:
+    """Say that the program could not be started, in the way that a shell would."""
+    connection.send_object(protocol.STARTED, {"pid": 0})
+    connection.send(protocol.STDERR, error.message.encode("utf-8", "replace") + b"\n")
+    connection.send_object(protocol.EXIT, _exit(error.code, None, False, False, 0.0))
+
+
+def attend(connection: Connection, run: Run, detached: bool = False) -> None:
+    """Report on a command that has been started until it has ended; then free all that is its."""
     try:
         run.outgoing += protocol.encode_object(protocol.STARTED, {"pid": run.child.pid})
         connection.sock.setblocking(False)
@@ -108,55 +118,8 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
         run.close()
 
 
-def _argv(request: Request) -> list[bytes]:
-    argv, line = request.get("argv"), request.get("shell")
-    if isinstance(line, str) and argv is None:
-        shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
-        argv = [shell, "-c", line]
-    if not isinstance(argv, list) or not argv or (line is not None and argv[-1] is not line):
-        raise Refused("INVALID", "give either argv, a list of strings, or shell, a string")
-    for word in argv:
-        if not isinstance(word, str) or "\0" in word:
-            raise Refused("INVALID", "every word of argv must be a string without NUL")
-    return [os.fsencode(word) for word in argv]
-
-
-def _environment(user: User | None, shared: dict[str, str], own: object, root: str) -> dict[bytes, bytes]:
-    whom = user if user is not None else look_up("0", root)
-    env = {"PATH": DEFAULT_PATH, "HOME": home_of(whom), "USER": whom.name, "LANG": "C.UTF-8"}
-    env.update(shared)
-    env.update(environment_of(own))
-    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-
-
-def environment_of(value: object) -> dict[str, str]:
-    """Environment variables as a request gives them, checked.
-
-    Raises:
-        Refused: not a table of strings, or a name or value that no environment can hold.
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise Refused("INVALID", "env must be a table of strings")
-    for name, content in value.items():
-        if not isinstance(content, str) or not name or "=" in name or "\0" in name or "\0" in content:
-            raise Refused(
-                "INVALID", f"environment variable {name!r} is not one: no =, no NUL, and a string value"
-            )
-    return value
-
-
-def _start(
-    argv: list[bytes],
-    env: dict[bytes, bytes],
-    cwd: str,
-    user: User | None,
-    request: Request,
-    detached: bool,
-    timeout: float | None,
-) -> _Run:
-    limit = integer(request, "output_limit", None)
+def _start(program: Program, request: Request, detached: bool) -> Run:
+    result_limit = integer(request, "result_limit", None)
     ours: list[int] = []
     theirs: list[int] = []
     try:
@@ -169,13 +132,19 @@ def _start(
         if detached:
             theirs += _log(request)
         else:
-            for _ in range(2):
+            for _ in range(2 if result_limit is None else 3):
                 our_end, their_end = os.pipe()
                 ours.append(our_end)
                 theirs.append(their_end)
         for fd in ours:
             os.set_blocking(fd, False)
-        child, watched = children.spawn(argv, env, cwd, user, (theirs[0], theirs[1], theirs[2]), detached)
+        keep = tuple(theirs[3:])
+        if keep:
+            program.env[RESULT_FD.encode()] = str(keep[0]).encode()
+        stdio = (theirs[0], theirs[1], theirs[2])
+        child, watched = children.spawn(
+            program.argv, program.env, program.cwd, program.user, stdio, detached, keep
+        )
     except BaseException:
         for fd in ours:
             os.close(fd)
@@ -183,10 +152,14 @@ def _start(
     finally:
         for fd in theirs:
             os.close(fd)
-    run = _Run(child, watched, None if timeout is None or detached else child.started + timeout)
+    timeout = None if detached else program.timeout
+    run = Run(child, watched, None if timeout is None else child.started + timeout)
     if not detached:
-        run.streams = [_Stream(ours[-2], protocol.STDOUT, limit), _Stream(ours[-1], protocol.STDERR, limit)]
-        run.stdin = ours[0] if len(ours) == 3 else -1
+        if request.get("stdin"):
+            run.stdin = ours.pop(0)
+        kinds = (protocol.STDOUT, protocol.STDERR, protocol.VALUE)
+        limits = (program.limit, program.limit, result_limit)
+        run.streams = [Stream(*stream) for stream in zip(ours, kinds, limits, strict=False)]
     return run
 
 
@@ -199,7 +172,7 @@ def _log(request: Request) -> list[int]:
     return [fd, os.dup(fd)]
 
 
-def _relay(connection: Connection, run: _Run) -> bool:
+def _relay(connection: Connection, run: Run) -> bool:
     """Move bytes until the command is over; False if the client has gone."""
     sock = connection.sock
     socket_fd = sock.fileno()
@@ -250,7 +223,7 @@ def _relay(connection: Connection, run: _Run) -> bool:
             children.kill_session(run.child)
 
 
-def _poller(run: _Run, socket_fd: int) -> "select.poll":
+def _poller(run: Run, socket_fd: int) -> "select.poll":
     poller = select.poll()
     wanted = select.POLLIN if len(run.stdin_pending) < STDIN_PENDING_MAX else _POLLRDHUP
     poller.register(socket_fd, wanted | (select.POLLOUT if run.outgoing else 0))
@@ -264,7 +237,7 @@ def _poller(run: _Run, socket_fd: int) -> "select.poll":
     return poller
 
 
-def _patience(run: _Run) -> int | None:
+def _patience(run: Run) -> int | None:
     """Milliseconds that poll may wait."""
     until = run.deadline
     if run.grace_end is not None and not run.outgoing:
@@ -274,7 +247,7 @@ def _patience(run: _Run) -> int | None:
     return max(0, int((until - time.monotonic()) * 1000) + 1)
 
 
-def _receive(connection: Connection, run: _Run, data: bytes) -> bool:
+def _receive(connection: Connection, run: Run, data: bytes) -> bool:
     """Take the client's frames; False if it talks nonsense."""
     try:
         frames = connection.take(data)
@@ -288,13 +261,15 @@ def _receive(connection: Connection, run: _Run, data: bytes) -> bool:
             run.stdin_ended = True
         elif kind == protocol.SIGNAL and len(payload) == 1 and 0 < payload[0] < 65:
             children.signal_group(run.child, payload[0])
+        elif kind == protocol.RESIZE and run.resize is not None:
+            run.resize(payload)
         else:
             return False
     _feed(run)
     return True
 
 
-def _feed(run: _Run) -> None:
+def _feed(run: Run) -> None:
     if run.stdin < 0:
         run.stdin_pending.clear()
         return
@@ -312,12 +287,14 @@ def _feed(run: _Run) -> None:
         run.stdin_pending.clear()
 
 
-def _read(run: _Run, stream: _Stream) -> bool:
+def _read(run: Run, stream: Stream) -> bool:
     """Read once from ``stream``; False if there was nothing, or its end."""
     try:
         data = os.read(stream.fd, READ)
     except BlockingIOError:
         return False
+    except OSError:  # a terminal that no program has open any more
+        data = b""
     if not data:
         os.close(stream.fd)
         run.streams.remove(stream)
@@ -334,7 +311,7 @@ def _read(run: _Run, stream: _Stream) -> bool:
     return True
 
 
-def _last_frame(run: _Run) -> bytes:
+def _last_frame(run: Run) -> bytes:
     assert run.child.status is not None
     code, signal = children.exit_code(run.child.status)
     if run.timed_out:
@@ -353,3 +330,9 @@ def _exit(
         "truncated": truncated,
         "seconds": round(seconds, 6),
     }
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Resize = Callable[[bytes], None]

@@ -9,11 +9,11 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
-    from thawbox.guest import children, commands, protocol
+    from thawbox.guest import children, environment, protocol
     from thawbox.guest.wire import Connection, Refused
 else:
     import children
-    import commands
+    import environment
     import protocol
     from wire import Connection, Refused
 
@@ -46,7 +46,7 @@ def place(connection: Connection, request: dict[str, object], root: str) -> dict
         try:
             child, watched = children.spawn(
                 [os.fsencode(word) for word in argv],
-                {b"PATH": commands.DEFAULT_PATH.encode()},
+                {b"PATH": environment.DEFAULT_PATH.encode()},
                 "/",
                 None,
                 (their_in, their_out, 2),

@@ -33,6 +33,7 @@ class Sandboxes(Protocol):
         timeout_seconds: int | None,
         internet_access: bool,
         live: bool,
+        public_ports: tuple[int, ...] | bool = (),
     ) -> SandboxRow:
         """A new sandbox of ``template``; returns when it is ``running`` and its agent answers.
 

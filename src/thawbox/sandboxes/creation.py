@@ -42,6 +42,7 @@ async def register(
     timeout_seconds: int | None,
     internet_access: bool,
     live: bool,
+    public_ports: tuple[int, ...] | bool,
 ) -> tuple[SandboxRow, Version]:
     """The row of a new sandbox, which from now on keeps its version's files from being retired by an update.
 
@@ -65,6 +66,7 @@ async def register(
             disk_gb=version.disk_gb,
             internet_access=internet_access,
             live=live,
+            public_ports=public_ports,
             secret="",
             agent_image=version.memory.agent_image if version.memory else home.node.agent_image.name,
             timeout_seconds=timeout_seconds,
@@ -121,7 +123,7 @@ async def bring_up(home: Home, row: SandboxRow, version: Version, env: Mapping[s
     began = time.perf_counter()
     async with home.starting:
         # In the first message, not after a ping: each round trip costs milliseconds right after a thaw.
-        greet = functools.partial(introduce, hostname=row.id, env={**version.env, **env})
+        greet = functools.partial(introduce, hostname=row.id, template_env=version.env, env=env)
         container, path = await _container_for(home, row, version, greet)
         try:
             if path == "cold":

@@ -115,7 +115,7 @@ async def _cleanse(container: Container) -> None:
 
 async def _prove(container: Container, version: Version) -> None:
     try:
-        await introduce(container.endpoint, hostname="sandbox", env=version.env)
+        await introduce(container.endpoint, hostname="sandbox", template_env=version.env, env={})
         done = await client.run(container.endpoint, argv=[*INTERPRETER_ARGV, "-c", "pass"], timeout=30)
     except client.GuestError as error:
         raise GuestFault(f"the agent in the saved template refuses: {error}") from error

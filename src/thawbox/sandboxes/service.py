@@ -90,6 +90,7 @@ class SandboxService:
         timeout_seconds: int | None,
         internet_access: bool,
         live: bool,
+        public_ports: tuple[int, ...] | bool = (),
     ) -> SandboxRow:
         """Thaw a sandbox from the template's version; it runs and is reachable when this returns.
 
@@ -107,6 +108,7 @@ class SandboxService:
             timeout_seconds=timeout_seconds,
             internet_access=internet_access,
             live=live,
+            public_ports=public_ports,
         )
         try:
             return await home.turns.take(row.id, lambda: creation.bring_up(home, row, version, env))

@@ -37,6 +37,7 @@ async def introduce(
     endpoint: Endpoint,
     *,
     hostname: str,
+    template_env: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
     env_add: Mapping[str, str] | None = None,
     timeout: float = 10,
@@ -49,6 +50,7 @@ async def introduce(
     """
     await client.init(
         endpoint,
+        template_env=template_env,
         env=env,
         env_add=env_add,
         entropy=secrets.token_bytes(64),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jwt
+from jwt.types import Options
 
 from thawbox.errors import InvalidToken
 from thawbox.settings import Settings
@@ -37,6 +38,7 @@ class TokenClaims:
 
     sandbox_id: str
     organization_id: int
+    expires_at: float
 
 
 class TokenSigner:
@@ -75,11 +77,20 @@ class TokenSigner:
                 audience=AUDIENCE,
                 options={"require": ["sub", "org", "iat", "exp", "aud"]},
             )
-            return TokenClaims(sandbox_id=str(claims["sub"]), organization_id=int(claims["org"]))
+            return TokenClaims(str(claims["sub"]), int(claims["org"]), float(claims["exp"]))
         except jwt.ExpiredSignatureError as error:
             raise InvalidToken("Token expired: get a new one with POST …/token/refresh.") from error
         except (jwt.InvalidTokenError, ValueError, TypeError) as error:
             raise InvalidToken("The token is not one that this server gave out for a sandbox.") from error
+
+    def whose(self, text: str) -> str | None:
+        """The sandbox that a token of ours is for, even if its time is over; None for anything else."""
+        options: Options = {"verify_exp": False, "require": ["sub"]}
+        try:
+            claims = jwt.decode(text, self._key, algorithms=["HS256"], audience=AUDIENCE, options=options)
+        except (jwt.InvalidTokenError, ValueError, TypeError):
+            return None
+        return str(claims["sub"])
 
     def derive(self, purpose: str) -> bytes:
         """A key for another purpose, of which this one cannot be found out."""

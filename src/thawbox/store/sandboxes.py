@@ -34,6 +34,8 @@ class SandboxRow:
     disk_gb: int
     internet_access: bool
     live: bool
+    public_ports: tuple[int, ...] | bool = ()
+    """Ports of programs inside that answer without a token; True: all of them."""
     slot: int | None = None
     secret: str = field(repr=False)
     """What the agent inside wants to hear."""
@@ -57,6 +59,10 @@ class SandboxRow:
     def expired(self, now: float) -> bool:
         """Its time is over; a sweep removes it, and nobody may see it."""
         return self.expires_at is not None and self.expires_at <= now
+
+    def is_public(self, port: int) -> bool:
+        """Whether programs at this port answer without a token."""
+        return self.public_ports if isinstance(self.public_ports, bool) else port in self.public_ports
 
 
 async def insert(c: AsyncConnection, sandbox: SandboxRow) -> None:

@@ -123,6 +123,10 @@ class Fake:
                     "has_more": more,
                     "next_cursor": str(last) if more else None,
                 }, 200
+            case "GET", ["v1", "sandboxes", number]:
+                return (self.sandboxes[number], 200) if number in self.sandboxes else _missing("Sandbox")
+            case "POST", ["v1", "sandboxes", number, "token", "refresh"]:
+                return {"id": number, "auth_token": "eyJ.token"}, 200
             case "DELETE", ["v1", "sandboxes", number]:
                 if self.sandboxes.pop(number, None) is None:
                     return _missing("Sandbox")

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import asyncio
+import json
 import secrets
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from websockets.asyncio.client import ClientConnection, connect
 
 from thawbox import ids
 from thawbox.gateway.app import create_gateway
 from thawbox.gateway.context import GatewayContext
 from thawbox.guest.client import Endpoint
+from thawbox.http.listener import listener
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
@@ -24,11 +31,30 @@ from thawbox.testing import FakeSandboxes
 
 
 @pytest.fixture(scope="session")
-def agent() -> Iterator[Endpoint]:
-    """A real agent, on this machine instead of inside a sandbox."""
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """A real agent, on this machine instead of inside a sandbox.
+
+    Its address is not 127.0.0.1, so that programs that listen there stand for those that listen on loopback alone.
+    """
+    root = tmp_path_factory.mktemp("root")
+    (root / "etc").mkdir()
+    for name in ("passwd", "group"):
+        shutil.copy(f"/etc/{name}", root / "etc")
     secret = secrets.token_hex(32)
     with subprocess.Popen(
-        [sys.executable, "-m", "thawbox.guest.agent", "--bind", "127.0.0.1", "--port", "0", "--print-port"],
+        [
+            *(
+                sys.executable,
+                "-m",
+                "thawbox.guest.agent",
+                "--bind",
+                "127.0.0.2",
+                "--port",
+                "0",
+                "--print-port",
+            ),
+            *("--root", str(root)),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
@@ -36,7 +62,7 @@ def agent() -> Iterator[Endpoint]:
         assert process.stdout is not None
         process.stdin.write(secret.encode() + b"\n")
         process.stdin.flush()
-        yield Endpoint("127.0.0.1", int(process.stdout.readline()), secret)
+        yield Endpoint("127.0.0.2", int(process.stdout.readline()), secret)
         process.kill()
 
 
@@ -98,3 +124,51 @@ async def gate(tmp_path: Path, agent: Endpoint) -> AsyncIterator[Gate]:
     made.client.headers.update(made.token())
     yield made
     await database.close()
+
+
+@dataclass
+class Live:
+    """The gateway on a real port, because WebSockets need one. ``app`` may be given more routes."""
+
+    gate: Gate
+    app: FastAPI
+    url: str
+    server: Any
+
+    def connect(self, path: str, **options: Any) -> connect:
+        """Connect with the sandbox's token: ``async with live.connect("/terminal") as socket``."""
+        options.setdefault("additional_headers", self.gate.token())
+        options.setdefault("proxy", None)
+        return connect(self.url + path, **options)
+
+
+async def frame(socket: ClientConnection) -> dict[str, Any]:
+    """The next frame."""
+    async with asyncio.timeout(20):
+        value: dict[str, Any] = json.loads(await socket.recv())
+    return value
+
+
+async def frames(socket: ClientConnection) -> list[dict[str, Any]]:
+    """Every frame until the server closes."""
+    async with asyncio.timeout(20):
+        return [json.loads(text) async for text in socket]
+
+
+async def say(socket: ClientConnection, **fields: Any) -> None:
+    """Send a frame."""
+    await socket.send(json.dumps(fields))
+
+
+@pytest.fixture
+async def live(gate: Gate) -> AsyncIterator[Live]:
+    app = create_gateway(gate.context)
+    server = listener(gate.context.settings, app, 0)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.001)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield Live(gate, app, f"ws://127.0.0.1:{port}", server)
+    server.should_exit = True
+    async with asyncio.timeout(5):
+        await task

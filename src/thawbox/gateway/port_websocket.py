@@ -1,0 +1,107 @@
+"""One WebSocket to a program inside: messages both ways, subprotocols, close codes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+
+from starlette.types import Receive, Scope, Send
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.typing import Subprotocol
+
+from .both_ways import until_one_ends
+from .port_http import Asked, ProgramFailed
+
+HANDSHAKE_S = 30.0
+MESSAGE_MAX = 16 * 1024 * 1024
+"""Bytes of one message, as our own listener has it."""
+_NOT_FOR_THE_WIRE = {1005: 1000, 1006: 1011, 1015: 1011}
+"""Codes that say how it ended without one, and what we send instead."""
+
+
+async def forward_websocket(
+    sock: socket.socket, asked: Asked, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Connect to the program over ``sock``, then accept the client, and pass messages on until one side closes.
+
+    An answer of the program that is no WebSocket is passed on as it is.
+
+    Raises:
+        ProgramFailed: it gave no answer; the client is not accepted yet.
+    """
+    host = next((value for name, value in asked.headers if name == b"host"), b"localhost").decode("latin-1")
+    try:
+        program = await connect(
+            f"ws://{host}{asked.target.decode('latin-1')}",
+            sock=sock,
+            additional_headers=[
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in asked.headers
+                if name != b"host" and not name.startswith(b"sec-websocket-")
+            ],
+            subprotocols=[Subprotocol(name) for name in scope.get("subprotocols") or ()] or None,
+            compression=None,  # the hop inside this machine is not worth it
+            user_agent_header=None,
+            proxy=None,
+            open_timeout=HANDSHAKE_S,
+            ping_interval=None,  # a program that is busy for a while is not dead
+            max_size=MESSAGE_MAX,
+            max_queue=1,
+            close_timeout=5,
+        )
+    except InvalidStatus as error:
+        response = error.response
+        await receive()
+        await send(
+            {
+                "type": "websocket.http.response.start",
+                "status": response.status_code if 200 <= response.status_code < 600 else 502,
+                "headers": [
+                    (b"content-type", response.headers.get("content-type", "text/plain").encode("latin-1"))
+                ],
+            }
+        )
+        await send({"type": "websocket.http.response.body", "body": response.body or b""})
+        return
+    except (WebSocketException, OSError, EOFError, ValueError) as error:
+        raise ProgramFailed(f"does not take the WebSocket ({str(error)[:200]})") from None
+    try:
+        await receive()  # the client's request, which we have seen
+        await send({"type": "websocket.accept", "subprotocol": program.subprotocol})
+        with suppress(OSError, WebSocketException):  # a side that is gone needs no word more
+            await until_one_ends(_inward(program, receive), _outward(program, send))
+    finally:
+        program.transport.abort()
+
+
+async def _inward(program: ClientConnection, receive: Receive) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            code = message.get("code") or 1005
+            await program.close(_NOT_FOR_THE_WIRE.get(code, code), message.get("reason") or "")
+            return
+        data = message.get("bytes")
+        try:
+            await program.send(message["text"] if data is None else data)
+        except ConnectionClosed:
+            await asyncio.Event().wait()  # the other way tells the client how it ended
+
+
+async def _outward(program: ClientConnection, send: Send) -> None:
+    try:
+        async for data in program:
+            kind = "text" if isinstance(data, str) else "bytes"
+            await send({"type": "websocket.send", kind: data})
+    except ConnectionClosed:
+        pass
+    code = program.close_code or 1006
+    await send(
+        {
+            "type": "websocket.close",
+            "code": _NOT_FOR_THE_WIRE.get(code, code),
+            "reason": program.close_reason or "",
+        }
+    )
