@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 import thawbox
-from thawbox.http import errors
+from thawbox.http import errors, openapi
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
-from . import account, builds, copies, events, health, lifecycle, openapi, sandboxes, templates, uploads
+from . import account, builds, copies, events, health, lifecycle, sandboxes, templates, uploads
 from .auth import KeyMiddleware
 from .context import ApiContext
 from .upload_urls import UPLOAD_PREFIX

@@ -15,13 +15,13 @@ from starlette.responses import JSONResponse, StreamingResponse
 from thawbox.errors import GuestFault, SandboxNotFound, ThawboxError
 from thawbox.guest import client
 from thawbox.guest.client import GuestError
+from thawbox.http import openapi
 from thawbox.sandboxes.events import Event
 from thawbox.store import templates
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 from thawbox.timestamps import rfc3339
 
-from . import openapi
 from .context import caller_of, context_of
 from .sandbox_models import SandboxFields, fields_of
 from .sandboxes import SandboxId, find_sandbox

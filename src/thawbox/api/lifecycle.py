@@ -6,11 +6,10 @@ from typing import Literal, cast
 
 from fastapi import APIRouter, Request
 
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.http.addresses import sandbox_url
 from thawbox.store.sandboxes import SandboxRow
 
-from . import openapi
 from .context import context_of
 from .sandbox_models import StateChanged
 from .sandboxes import SandboxId, find_sandbox

@@ -15,6 +15,7 @@ _MODULES = {
     "keys": "keys",
     "build": "build",
     "templates": "templates",
+    "catalog": "catalog",
     "run": "run",
     "ps": "sandboxes",
     "pause": "lifecycle",

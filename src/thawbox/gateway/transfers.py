@@ -34,8 +34,8 @@ class RangeNotSatisfiable(UserError):
     title = "Range not satisfiable"
 
 
+@router.get("/files/download", responses={206: {"description": "The range that was asked for."}})
 @router.head("/files/download", include_in_schema=False)
-@router.get("/files/download")
 async def download(request: Request, path: str) -> Response:
     """A file's bytes; of a range of them with ``Range``.
 
