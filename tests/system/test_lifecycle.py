@@ -209,7 +209,7 @@ def test_streams_tell_and_end(own: Server) -> None:
         ask(own, sandbox, "pause")
         ask(own, sandbox, "resume")
         own.api.delete(f"/v1/sandboxes/{sandbox.id}")
-        seen = []
+        seen: list[tuple[str, str]] = []
         while len(seen) < 5:
             line = next(lines)
             if line.startswith("event: "):
