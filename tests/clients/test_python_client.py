@@ -161,6 +161,20 @@ def test_timeout_token_and_end(access: dict[str, str], built: dict[str, Any]) ->
         sandbox.kill()
 
 
+def test_pause_and_resume(access: dict[str, str], built: dict[str, Any]) -> None:
+    with Sandbox.create(template=NAME, **access) as made:
+        made.files.write("/tmp/kept", "kept")
+        made.pause()
+        assert made.get_info().status == "paused"
+        assert [one.sandbox_id for one in Sandbox.list(status="paused", **access)] == [made.sandbox_id]
+        connected = Sandbox.connect(made.sandbox_id, **access)  # resumes it
+        assert connected.get_info().status == "running"
+        assert connected.files.read("/tmp/kept") == "kept"
+        made.pause()
+        made.resume()
+        assert made.commands.run("cat /tmp/kept").stdout == "kept"
+
+
 def test_environment_at_creation(access: dict[str, str], built: dict[str, Any]) -> None:
     with Sandbox.create(template=NAME, env_vars={"MINE": "yes"}, **access) as sandbox:
         assert sandbox.commands.run("echo $MINE $GREETING").stdout == "yes hello\n"
