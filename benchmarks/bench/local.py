@@ -76,7 +76,7 @@ class Local:
             limits=self._limits,
             disk_gb=self.version.disk_gb,
         ) as container:
-            await introduce(container.endpoint, hostname=container.id, env=self.version.env)
+            await introduce(container.endpoint, hostname=container.id, template_env=self.version.env, env={})
             yield container
 
     @contextlib.asynccontextmanager

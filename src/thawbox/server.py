@@ -18,6 +18,7 @@ from .build.service import BuildService
 from .build.stack import unmount_leftovers
 from .errors import RuntimeFault
 from .gateway.app import create_gateway
+from .gateway.callbacks import delivering
 from .gateway.context import GatewayContext
 from .http.listener import listener
 from .node.containers import Node
@@ -118,13 +119,15 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
 
 
 async def _listen(settings: Settings, context: ApiContext) -> None:
+    gateway = _for_gateway(context)
     servers = [
         listener(settings, create_app(context), settings.port),
-        listener(settings, create_gateway(_for_gateway(context)), settings.gateway_port),
+        listener(settings, create_gateway(gateway), settings.gateway_port),
     ]
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        async with delivering(gateway):
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
         raise RuntimeFault("a listener ended by itself")

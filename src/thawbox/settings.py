@@ -6,11 +6,12 @@ in the TOML file is the field's name. Lists and tables are JSON in the environme
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -123,6 +124,8 @@ class Settings(BaseSettings):
     """HTTP proxy for build steps; None: the server's own ``https_proxy``/``http_proxy``."""
 
     # Sandboxes.
+    callback_allow: tuple[str, ...] = ()
+    """Networks that callbacks of asynchronous executions may go to although they are not public."""
     token_ttl_s: int = Field(86_400, ge=3601)
     """How long a sandbox's token is valid; clients renew it when an hour is left."""
     file_roots: tuple[str, ...] = ()
@@ -131,6 +134,14 @@ class Settings(BaseSettings):
     """debug, info, warning or error."""
     log_json: bool | None = None
     """None: JSON unless standard error is a terminal."""
+
+    @field_validator("callback_allow")
+    @classmethod
+    def networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Addresses or networks."""
+        for text in values:
+            ipaddress.ip_network(text, strict=False)
+        return values
 
     @classmethod
     def settings_customise_sources(

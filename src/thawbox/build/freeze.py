@@ -69,7 +69,7 @@ async def freeze(node: Node, version: Version, *, note: Callable[[str], None] = 
 
 
 async def _bring_to_start(container: Container, version: Version, note: Callable[[str], None]) -> None:
-    await introduce(container.endpoint, hostname="sandbox", env=version.env)
+    await introduce(container.endpoint, hostname="sandbox", template_env=version.env, env={})
     if version.start_cmd is not None:
         note(f"start command: {version.start_cmd}")
     await start_program(container.endpoint, version)

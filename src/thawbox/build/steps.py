@@ -98,7 +98,7 @@ async def _work(
     planned: PlannedStep,
     open_files: Callable[[], Iterator[bytes]] | None,
 ) -> None:
-    await introduce(container.endpoint, hostname="build", env={})
+    await introduce(container.endpoint, hostname="build", template_env={}, env={})
     await _make_workdir(container, planned.setting)
     if isinstance(planned.step, CopyStep):
         assert open_files is not None

@@ -9,9 +9,27 @@ from thawbox.http import errors
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
-from . import commands, files, health, listing, tcp, terminal, transfers
+from . import (
+    background,
+    callbacks,
+    code,
+    commands,
+    env,
+    files,
+    health,
+    info,
+    jupyter,
+    listing,
+    metrics,
+    processes,
+    tcp,
+    terminal,
+    transfers,
+    watch,
+)
 from .concurrency import Concurrency
 from .context import GatewayContext
+from .counters import CountRequests
 from .hosts import HostRouter
 
 
@@ -28,8 +46,26 @@ def create_gateway(context: GatewayContext) -> FastAPI:
     app.state.port_connections = Concurrency(context.settings.port_connections, "connections to its ports")
     app.add_middleware(HostRouter, parts=context, port_connections=app.state.port_connections)
     # A sandbox belongs to its user, who may ask it as often as it can answer.
+    app.add_middleware(CountRequests)
     app.add_middleware(RequestMiddleware, plane="gateway", limiter=RequestLimiter(0))
     errors.install(app, gateway=True)
-    for module in (health, commands, files, listing, transfers, terminal, tcp):
+    for module in (
+        health,
+        info,
+        code,
+        commands,
+        background,
+        callbacks,
+        processes,
+        env,
+        files,
+        listing,
+        transfers,
+        watch,
+        metrics,
+        jupyter,
+        terminal,
+        tcp,
+    ):
         app.include_router(module.router)
     return app

@@ -62,4 +62,5 @@ async def sandbox_of(request: HTTPConnection) -> SandboxRow:
         raise SandboxNotFound("Sandbox not found")
     if row.organization_id != claims.organization_id:
         raise InvalidToken("The token is not one that this server gave out for a sandbox.")
+    request.state.sandbox_id = row.id  # for the counters
     return row

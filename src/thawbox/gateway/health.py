@@ -14,26 +14,13 @@ from thawbox.guest import client
 from thawbox.guest.client import GuestError
 from thawbox.http import context
 
-from .context import context_of, has_token, sandbox_of
+from .context import context_of, has_token
+from .execution import place_of
+from .features import features_of
 
 router = APIRouter(tags=["health"])
 
 PING_S = 4.0  # the clients give up after 5 s
-
-FEATURES: dict[str, Any] = {
-    "code_execution": False,
-    "file_operations": True,
-    "terminal_access": True,
-    "websocket_streaming": False,
-    "rich_output": False,
-    "background_jobs": False,
-    "ipython_kernel": False,
-    "system_metrics": False,
-    "desktop": False,
-    "languages": [],
-    "commands": True,
-}
-"""What this gateway really serves; clients look before they ask."""
 
 
 @router.get("/health")
@@ -46,21 +33,21 @@ async def health(request: Request) -> JSONResponse:
     since = context_of(request).started_at
     body: dict[str, Any] = {}
     if has_token(request):
-        row = await sandbox_of(request)
-        endpoint = await context_of(request).sandboxes.endpoint(row)
+        place = await place_of(request)
         try:
-            await client.ping(endpoint, timeout=PING_S)
+            await client.ping(place.endpoint, timeout=PING_S)
+            features = await features_of(place)
         except (GuestError, GuestFault) as error:
-            raise SandboxUnavailable(f"The agent of sandbox {row.id} does not answer.") from error
-        since = row.created_at
-        body = {"vm_id": row.id, "features": FEATURES, "active_streams": 0}
+            raise SandboxUnavailable(f"The agent of sandbox {place.sandbox.id} does not answer.") from error
+        since = place.sandbox.created_at
+        body = {"vm_id": place.sandbox.id, "features": features, "active_streams": 0}
     seconds = max(0, int(time.time() - since))
     return JSONResponse(
         {
             "status": "healthy",
             "agent": "thawbox",
             "version": thawbox.__version__,
-            "uptime": _spoken(seconds),
+            "uptime": spoken(seconds),
             "uptime_seconds": seconds,
             **body,
             "request_id": context.request_id(),
@@ -68,7 +55,8 @@ async def health(request: Request) -> JSONResponse:
     )
 
 
-def _spoken(seconds: int) -> str:
+def spoken(seconds: int) -> str:
+    """A duration as people say it: 2h3m4s."""
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}h{minute}m{second}s"

@@ -21,7 +21,18 @@ from _operator import _compare_digest  # hmac's, without importing hashlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
-    from thawbox.guest import children, commands, copying, dialing, files, machine, protocol
+    from thawbox.guest import (
+        children,
+        commands,
+        copying,
+        dialing,
+        environment,
+        files,
+        jobs,
+        machine,
+        processes,
+        protocol,
+    )
     from thawbox.guest.users import UnknownUser
     from thawbox.guest.wire import Connection, Gone, Refused
 else:
@@ -30,8 +41,11 @@ else:
     import commands
     import copying
     import dialing
+    import environment
     import files
+    import jobs
     import machine
+    import processes
     import protocol
     from users import UnknownUser
     from wire import Connection, Gone, Refused
@@ -50,7 +64,7 @@ class _Agent:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.environment: dict[str, str] = {}
+        self.environment = environment.Environment()
         self.started = time.monotonic()
         self.secret = b""
         self.lock = _thread.allocate_lock()
@@ -213,13 +227,30 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
         case "ping":
             return {"pid": os.getpid(), "uptime": time.monotonic() - agent.started, "time": time.time()}
         case "spawn":
-            commands.serve(connection, request, agent.environment, agent.root)
+            commands.serve(connection, request, agent.environment.shared(), agent.root)
             return None
         case "terminal":
             _serve_terminal(agent, connection, request)
             return None
+        case "watch":
+            _serve_watch(connection, request)
+            return None
         case "init":
             return machine.init(request, agent.environment, agent.root)
+        case "env":
+            return environment.operate(request, agent.environment, agent.root)
+        case "job":
+            return jobs.start(connection, request, agent.environment.shared(), agent.root)
+        case "jobs":
+            jobs.report(connection, request)
+            return None
+        case "kill":
+            return jobs.kill(request)
+        case "processes":
+            processes.report(connection, agent.root)
+            return None
+        case "describe":
+            return machine.describe(request, agent.environment.shared(), agent.root)
         case "signal":
             return children.signal_any(request)
         case "status":
@@ -253,13 +284,21 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             raise Refused("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
 
 
+def _serve_watch(connection: Connection, request: Request) -> None:
+    if TYPE_CHECKING or __package__:
+        from thawbox.guest import watching
+    else:
+        import watching
+    watching.serve(connection, request)
+
+
 def _serve_terminal(agent: _Agent, connection: Connection, request: Request) -> None:
     # Loaded with the first terminal: most sandboxes never have one.
     if TYPE_CHECKING or __package__:
         from thawbox.guest import terminals
     else:
         import terminals
-    terminals.serve(connection, request, agent.environment, agent.root)
+    terminals.serve(connection, request, agent.environment.shared(), agent.root)
 
 
 if __name__ == "__main__":

@@ -68,14 +68,15 @@ def spawn(
     user: User | None,
     stdio: tuple[int, int, int],
     detached: bool = False,
+    keep: tuple[int, ...] = (),
     fork_exec: "_ForkExec | None" = None,
 ) -> tuple[Child, int]:
     """Start ``argv`` in a session of its own; returns it and a descriptor that hangs up when it has been
     reaped.
 
     The descriptor is the caller's to close. ``user`` None: as the agent itself. Every descriptor of the agent
-    is close-on-exec, so the child gets ``stdio`` and nothing else. ``fork_exec`` does the
-    fork in another way; it gets the descriptor to which a failure is written.
+    is close-on-exec, so the child gets ``stdio``, what is in ``keep`` (under the same number), and nothing else.
+    ``fork_exec`` does the fork in another way; it gets the descriptor to which a failure is written.
 
     Raises:
         StartError: there is no such program (127) or it cannot be run (126).
@@ -92,7 +93,7 @@ def spawn(
                 if fork_exec is not None:
                     pid = fork_exec(program, failure)
                 else:
-                    pid = _fork_exec(argv, program, env, cwd, user, stdio, (report, failure))
+                    pid = _fork_exec(argv, program, env, cwd, user, stdio, (report, failure), keep)
                 os.close(failure)
                 failure = -1
                 said = os.read(report, 4096)
@@ -125,12 +126,13 @@ def _fork_exec(
     user: User | None,
     stdio: tuple[int, int, int],
     report: tuple[int, int],
+    keep: tuple[int, ...],
 ) -> int:
     arguments = (
         argv,
         [program],
         False,  # close_fds: nothing of ours is inheritable
-        (report[1],),
+        tuple(sorted((report[1], *keep))),  # made inheritable in the child alone
         cwd,
         [name + b"=" + value for name, value in env.items()],
         *(stdio[0], -1, -1, stdio[1], -1, stdio[2]),
@@ -154,7 +156,17 @@ def _program(name: bytes, path: bytes, cwd: str) -> bytes:
     """The file to execute. We look it up ourselves: each failed ``execve`` is far dearer than a ``stat``."""
     if b"/" in name:
         return name
-    found = b""
+    found = find(name, path, cwd)
+    if found is None:
+        raise StartError(127, f"{os.fsdecode(name)}: command not found")
+    if not os.stat(found).st_mode & 0o111:
+        raise StartError(126, f"{os.fsdecode(found)}: permission denied")
+    return found
+
+
+def find(name: bytes, path: bytes, cwd: str = "/") -> bytes | None:
+    """The first executable file ``name`` in ``path``; else the last one there that is not executable."""
+    found = None
     for folder in path.split(b":"):
         candidate = os.path.join(os.fsencode(cwd), folder, name)
         try:
@@ -165,9 +177,7 @@ def _program(name: bytes, path: bytes, cwd: str) -> bytes:
             if state.st_mode & 0o111:
                 return candidate
             found = candidate
-    if found:
-        raise StartError(126, f"{os.fsdecode(found)}: permission denied")
-    raise StartError(127, f"{os.fsdecode(name)}: command not found")
+    return found
 
 
 def _start_error(name: bytes, said: bytes) -> StartError:
@@ -232,6 +242,25 @@ def _session(pid: int) -> int:
         return os.getsid(pid)
     except OSError:
         return -1
+
+
+def kill(pid: int) -> bool:
+    """SIGKILL to a process: with its session if we started it, with its group if it leads one.
+
+    False if there is no such process. Process 1 and the agent are none that one may kill.
+    """
+    if pid <= 1 or pid == os.getpid():
+        return False
+    with _lock:
+        child = _children.get(pid)
+    if child is not None:
+        kill_session(child)
+        return True
+    try:
+        leads = os.getpgid(pid) == pid
+    except ProcessLookupError:
+        return False
+    return _kill(pid, group=leads)
 
 
 def signal_any(request: dict[str, object]) -> dict[str, object]:

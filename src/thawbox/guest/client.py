@@ -18,12 +18,14 @@ from thawbox.guest.client_commands import (
     Process,
     Stderr,
     Stdout,
+    Value,
     command_status,
     run,
     send_signal,
     spawn,
     start,
 )
+from thawbox.guest.client_environment import change_env, environment
 from thawbox.guest.client_files import (
     FileInfo,
     list_dir,
@@ -35,27 +37,42 @@ from thawbox.guest.client_files import (
     stat,
     write_file,
 )
+from thawbox.guest.client_jobs import Job, job, jobs, kill, start_job
+from thawbox.guest.client_machine import ProcessInfo, System, describe, processes
 from thawbox.guest.client_terminals import Terminal, terminal
+from thawbox.guest.client_watch import Change, watch
 from thawbox.guest.image import INTERPRETER_ARGV
 
 __all__ = [
+    "Change",
     "Completed",
     "Endpoint",
     "Event",
     "Exit",
     "FileInfo",
     "GuestError",
+    "Job",
     "Process",
+    "ProcessInfo",
     "Stderr",
     "Stdout",
+    "System",
     "Terminal",
+    "Value",
+    "change_env",
     "command_status",
+    "describe",
+    "environment",
     "init",
+    "job",
+    "jobs",
+    "kill",
     "list_dir",
     "mkdir",
     "ping",
     "place",
     "probe",
+    "processes",
     "quiesce",
     "read_file",
     "receive_file",
@@ -64,11 +81,13 @@ __all__ = [
     "send_signal",
     "spawn",
     "start",
+    "start_job",
     "stat",
     "terminal",
     "url_probe_argv",
     "usage",
     "wait_ready",
+    "watch",
     "write_file",
 ]
 
@@ -111,6 +130,7 @@ async def init(
     endpoint: Endpoint,
     *,
     env: Mapping[str, str] | None = None,
+    template_env: Mapping[str, str] | None = None,
     hostname: str | None = None,
     entropy: bytes | None = None,
     sandbox_id: str | None = None,
@@ -119,10 +139,13 @@ async def init(
     name_servers: Sequence[str] | None = None,
     timeout: float = QUICK_S,
 ) -> None:
-    """Give the sandbox its identity. ``hosts`` and ``resolv_conf`` are whole files; None leaves things as
-    they are."""
+    """Give the sandbox its identity. ``env`` lies on top of ``template_env``.
+
+    ``hosts`` and ``resolv_conf`` are whole files; None leaves things as they are.
+    """
     fields: Object = {
         "env": None if env is None else dict(env),
+        "template_env": None if template_env is None else dict(template_env),
         "hostname": hostname,
         "entropy": entropy.hex() if entropy else None,
         "sandbox_id": sandbox_id,

@@ -29,7 +29,7 @@ OUTPUT_LIMIT = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Completed:
-    """A command that has ended. ``seconds`` is measured inside."""
+    """A command that has ended. ``seconds`` is measured inside; ``pid`` is 0 if it could not be started."""
 
     exit_code: int
     signal: int | None
@@ -39,6 +39,8 @@ class Completed:
     truncated: bool
     seconds: float
     pid: int
+    value: bytes = b""
+    """What it wrote to its result descriptor."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class Stderr:
 
 
 @dataclass(frozen=True)
+class Value:
+    """A piece of what the command wrote to its result descriptor."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Exit:
     """The command's end; 128 + n after signal n, 124 after its timeout, 126 and 127 if it could not start."""
 
@@ -66,7 +75,7 @@ class Exit:
     seconds: float
 
 
-Event = Stdout | Stderr | Exit
+Event = Stdout | Stderr | Value | Exit
 
 
 class Process:
@@ -102,6 +111,8 @@ class Process:
             return Stdout(payload)
         if kind == protocol.STDERR:
             return Stderr(payload)
+        if kind == protocol.VALUE:
+            return Value(payload)
         if kind != protocol.EXIT:
             raise GuestFault(f"the agent sent a frame of kind {kind} where output was expected")
         self._ended = True
@@ -129,16 +140,22 @@ async def run(
     timeout: float | None = None,
     stdin: bytes | None = None,
     output_limit: int = OUTPUT_LIMIT,
+    result_limit: int | None = None,
+    scratch: bool = False,
 ) -> Completed:
     """Run a command to its end. ``timeout`` in seconds, ``output_limit`` in bytes per stream.
+
+    With ``result_limit`` (bytes) it gets one more descriptor, which ``THAWBOX_RESULT_FD`` names. With ``scratch`` it
+    gets a folder that goes with it, which ``THAWBOX_SCRATCH`` names.
 
     Raises:
         GuestError: NO_CWD, UNKNOWN_USER, INVALID.
         GuestFault: the agent is silent, or talks nonsense.
     """
     fields = _command(argv, shell, env, cwd, user, timeout, output_limit)
-    fields["stdin"] = stdin is not None
-    output = {Stdout: bytearray(), Stderr: bytearray()}
+    fields.update(stdin=stdin is not None, result_limit=result_limit, scratch=scratch)
+    output = {Stdout: bytearray(), Stderr: bytearray(), Value: bytearray()}
+    limits = {Stdout: output_limit, Stderr: output_limit, Value: result_limit or 0}
     cut = False
     async with (
         deadline(None if timeout is None else timeout + SLACK_S),
@@ -157,11 +174,12 @@ async def run(
                         truncated=event.truncated or cut,
                         seconds=event.seconds,
                         pid=process.pid,
+                        value=bytes(output[Value]),
                     )
                 kept = output[type(event)]
-                excess = len(kept) + len(event.data) > output_limit  # only a lying agent, or a tiny limit
-                cut = cut or excess
-                kept += event.data[: output_limit - len(kept)]
+                room = limits[type(event)] - len(kept)
+                cut = cut or len(event.data) > room  # only a lying agent, or a tiny limit
+                kept += event.data[:room]
         finally:
             if feeding is not None:
                 feeding.cancel()
@@ -186,6 +204,8 @@ async def spawn(
     timeout: float | None = None,
     stdin: bool = False,
     output_limit: int | None = None,
+    result_limit: int | None = None,
+    scratch: bool = False,
 ) -> AsyncIterator[Process]:
     """A running command; leaving the block ends it and everything in its session.
 
@@ -193,7 +213,7 @@ async def spawn(
         GuestError, GuestFault: see ``run``.
     """
     fields = _command(argv, shell, env, cwd, user, timeout, output_limit)
-    fields["stdin"] = stdin
+    fields.update(stdin=stdin, result_limit=result_limit, scratch=scratch)
     async with _process(endpoint, fields) as process:
         yield process
 

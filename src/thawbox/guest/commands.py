@@ -11,15 +11,14 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
     from thawbox.guest import children, protocol
-    from thawbox.guest.users import User, home_of, look_up
+    from thawbox.guest.program import RESULT_FD, Program, program_of
     from thawbox.guest.wire import Connection, Refused, integer, text
 else:
     import children
     import protocol
-    from users import User, home_of, look_up
+    from program import RESULT_FD, Program, program_of
     from wire import Connection, Refused, integer, text
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READ = 64 * 1024
 STDIN_PENDING_MAX = 1 << 20
 """Beyond this we stop reading from the connection; TCP then holds the client back."""
@@ -72,7 +71,7 @@ class Run:
         self.streams = []
 
 
-def serve(connection: Connection, request: Request, environment: dict[str, str], root: str) -> None:
+def serve(connection: Connection, request: Request, shared: dict[str, str], root: str) -> None:
     """Run the command that ``request`` describes and report on ``connection`` until it has ended.
 
     Raises:
@@ -80,19 +79,18 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
         UnknownUser: of ``users``.
     """
     detached = bool(request.get("detach"))
-    timeout = request.get("timeout")
-    if timeout is not None and (
-        not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0
-    ):
-        raise Refused("INVALID", f"timeout must be seconds, not {timeout!r}")
-    user = look_up(text(request, "user"), root) if request.get("user") is not None else None
-    env = environment_for(user, environment, request.get("env"), root)
-    cwd = text(request, "cwd", "/")
-    if not os.path.isdir(cwd):
-        raise Refused("NO_CWD", f"working folder {cwd!r} does not exist or is not a folder")
-    argv = argv_of(request)
+    program = program_of(request, shared, root)
     try:
-        run = _start(argv, env, cwd, user, request, detached, timeout)
+        if request.get("scratch") and not detached:
+            program.make_scratch()
+        _serve(connection, program, request, detached)
+    finally:
+        program.remove_scratch()
+
+
+def _serve(connection: Connection, program: Program, request: Request, detached: bool) -> None:
+    try:
+        run = _start(program, request, detached)
     except children.StartError as error:
         not_started(connection, error)
         return
@@ -120,61 +118,8 @@ def attend(connection: Connection, run: Run, detached: bool = False) -> None:
         run.close()
 
 
-def argv_of(request: Request) -> list[bytes]:
-    """The words of the command that a request gives.
-
-    Raises:
-        Refused: it gives none, or what is none.
-    """
-    argv, line = request.get("argv"), request.get("shell")
-    if isinstance(line, str) and argv is None:
-        shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
-        argv = [shell, "-c", line]
-    if not isinstance(argv, list) or not argv or (line is not None and argv[-1] is not line):
-        raise Refused("INVALID", "give either argv, a list of strings, or shell, a string")
-    for word in argv:
-        if not isinstance(word, str) or "\0" in word:
-            raise Refused("INVALID", "every word of argv must be a string without NUL")
-    return [os.fsencode(word) for word in argv]
-
-
-def environment_for(user: User | None, shared: dict[str, str], own: object, root: str) -> dict[bytes, bytes]:
-    """A command's whole environment: what every program needs, the sandbox's, its own."""
-    whom = user if user is not None else look_up("0", root)
-    env = {"PATH": DEFAULT_PATH, "HOME": home_of(whom), "USER": whom.name, "LANG": "C.UTF-8"}
-    env.update(shared)
-    env.update(environment_of(own))
-    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-
-
-def environment_of(value: object) -> dict[str, str]:
-    """Environment variables as a request gives them, checked.
-
-    Raises:
-        Refused: not a table of strings, or a name or value that no environment can hold.
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise Refused("INVALID", "env must be a table of strings")
-    for name, content in value.items():
-        if not isinstance(content, str) or not name or "=" in name or "\0" in name or "\0" in content:
-            raise Refused(
-                "INVALID", f"environment variable {name!r} is not one: no =, no NUL, and a string value"
-            )
-    return value
-
-
-def _start(
-    argv: list[bytes],
-    env: dict[bytes, bytes],
-    cwd: str,
-    user: User | None,
-    request: Request,
-    detached: bool,
-    timeout: float | None,
-) -> Run:
-    limit = integer(request, "output_limit", None)
+def _start(program: Program, request: Request, detached: bool) -> Run:
+    result_limit = integer(request, "result_limit", None)
     ours: list[int] = []
     theirs: list[int] = []
     try:
@@ -187,13 +132,19 @@ def _start(
         if detached:
             theirs += _log(request)
         else:
-            for _ in range(2):
+            for _ in range(2 if result_limit is None else 3):
                 our_end, their_end = os.pipe()
                 ours.append(our_end)
                 theirs.append(their_end)
         for fd in ours:
             os.set_blocking(fd, False)
-        child, watched = children.spawn(argv, env, cwd, user, (theirs[0], theirs[1], theirs[2]), detached)
+        keep = tuple(theirs[3:])
+        if keep:
+            program.env[RESULT_FD.encode()] = str(keep[0]).encode()
+        stdio = (theirs[0], theirs[1], theirs[2])
+        child, watched = children.spawn(
+            program.argv, program.env, program.cwd, program.user, stdio, detached, keep
+        )
     except BaseException:
         for fd in ours:
             os.close(fd)
@@ -201,10 +152,14 @@ def _start(
     finally:
         for fd in theirs:
             os.close(fd)
-    run = Run(child, watched, None if timeout is None or detached else child.started + timeout)
+    timeout = None if detached else program.timeout
+    run = Run(child, watched, None if timeout is None else child.started + timeout)
     if not detached:
-        run.streams = [Stream(ours[-2], protocol.STDOUT, limit), Stream(ours[-1], protocol.STDERR, limit)]
-        run.stdin = ours[0] if len(ours) == 3 else -1
+        if request.get("stdin"):
+            run.stdin = ours.pop(0)
+        kinds = (protocol.STDOUT, protocol.STDERR, protocol.VALUE)
+        limits = (program.limit, program.limit, result_limit)
+        run.streams = [Stream(*stream) for stream in zip(ours, kinds, limits, strict=False)]
     return run
 
 

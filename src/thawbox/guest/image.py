@@ -4,7 +4,7 @@ It is mounted at ``MOUNT_POINT`` in every sandbox, so a template needs no interp
 loader and every shared library, and runs in a root that holds nothing else. All sandboxes share its pages.
 
 Everything in it is byte code without sources, at optimisation level 2: half the size, and no docstrings in
-memory.
+memory. Only what the template's own Python runs is there as source.
 """
 
 import hashlib
@@ -43,14 +43,22 @@ _AGENT_FILES = (
     "commands.py",
     "copying.py",
     "dialing.py",
+    "environment.py",
     "files.py",
+    "jobs.py",
     "machine.py",
     "place.py",
+    "processes.py",
+    "program.py",
     "protocol.py",
     "terminals.py",
     "users.py",
+    "watcher.py",
+    "watching.py",
     "wire.py",
 )
+_TEMPLATE_SIDE = "python"
+"""Folder of what runs on the template's own Python, whichever that is: these stay sources."""
 _LEFT_OUT = frozenset(
     [
         "__pycache__",
@@ -193,6 +201,7 @@ def _inputs(python: _Python, libraries: dict[str, Path], loader: Path) -> dict[s
     inputs |= {f"{lib}/lib-dynload/{path.name}": path for path in _extension_files(python)}
     inputs |= {f"{lib}/{path.relative_to(python.stdlib)}": path for path in _stdlib_files(python.stdlib)}
     here = Path(__file__).parent
+    inputs |= {f"{_TEMPLATE_SIDE}/{path.name}": path for path in sorted((here / _TEMPLATE_SIDE).glob("*.py"))}
     return inputs | {f"agent/{name}": here / name for name in _AGENT_FILES}
 
 
@@ -222,7 +231,7 @@ def _populate(tree: Path, inputs: dict[str, Path], python: _Python) -> None:
     for name, source in inputs.items():
         target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith(".py"):
+        if name.endswith(".py") and not name.startswith(f"{_TEMPLATE_SIDE}/"):
             to_compile.append(f"{source}\t{target}c\t{MOUNT_POINT}/{name}")
         else:
             shutil.copyfile(source, target)

@@ -9,12 +9,12 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
     from thawbox.guest import children, files
-    from thawbox.guest.commands import environment_of
+    from thawbox.guest.environment import DEFAULT_PATH, Environment, variables
     from thawbox.guest.wire import Refused, integer, text
 else:
     import children
     import files
-    from commands import environment_of
+    from environment import DEFAULT_PATH, Environment, variables
     from wire import Refused, integer, text
 
 Request = dict[str, object]
@@ -23,19 +23,20 @@ Object = dict[str, object]
 PROBE_SECONDS = 2.0
 
 
-def init(request: Request, environment: dict[str, str], root: str) -> Object:
+def init(request: Request, environment: Environment, root: str) -> Object:
     """Give this sandbox its identity: environment of later commands, host name, name service, entropy.
 
-    May be repeated; what is absent stays as it is. ``root`` is put before every path, and then the host name
-    of the machine is left alone (tests run on one that is not ours).
+    ``template_env`` is the layer below ``env``. May be repeated; what is absent stays as it is. ``root`` is put
+    before every path, and then the host name of the machine is left alone (tests run on one that is not ours).
 
     Raises:
         Refused: a field of the wrong type.
     """
-    if request.get("env") is not None:
-        new = dict(environment_of(request["env"]))
-        environment.clear()
-        environment.update(new)
+    with environment.lock:
+        if request.get("template_env") is not None:
+            environment.template = dict(variables(request["template_env"]))
+        if request.get("env") is not None:
+            environment.own = dict(variables(request["env"]))
     if entropy := request.get("entropy"):
         _mix_in(entropy)
     if request.get("hostname") is not None:
@@ -94,6 +95,39 @@ def usage() -> Object:
         "disk_total": disk.f_blocks * disk.f_frsize,
         "disk_used": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
     }
+
+
+def describe(request: Request, shared: dict[str, str], root: str) -> Object:
+    """What system this is, and which of the programs ``names`` it has in its PATH."""
+    names = request.get("names") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise Refused("INVALID", "names must be a list of strings")
+    system = os.uname()
+    path = os.fsencode(shared.get("PATH", DEFAULT_PATH))
+    return {
+        "os_release": _small_file(root + "/etc/os-release"),
+        "timezone": _small_file(root + "/etc/timezone").strip() or "UTC",
+        "kernel": system.release,
+        "machine": system.machine,
+        "hostname": system.nodename,
+        "cpu_model": _cpu_model(),
+        "programs": [name for name in names if children.find(os.fsencode(name), path) is not None],
+    }
+
+
+def _small_file(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(8192)
+    except OSError:
+        return ""
+
+
+def _cpu_model() -> str:
+    for line in _small_file("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return ""
 
 
 def probe(request: Request) -> Object:

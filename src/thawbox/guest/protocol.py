@@ -42,9 +42,11 @@ STARTED = 18
 STDOUT = 19
 STDERR = 20
 EXIT = 21
+VALUE = 22
+"""A piece of what the command wrote to its result descriptor."""
 
 TO_GUEST = frozenset((STDIN, STDIN_EOF, SIGNAL, DATA, END, RESIZE))
-FROM_GUEST = frozenset((DATA, END, RESULT, ERROR, STARTED, STDOUT, STDERR, EXIT))
+FROM_GUEST = frozenset((DATA, END, RESULT, ERROR, STARTED, STDOUT, STDERR, EXIT, VALUE))
 
 _PREFIX_HEAD = b'{"secret":"'
 _PREFIX_TAIL = b'",'

@@ -10,14 +10,16 @@ import termios
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
     from thawbox.guest import children, commands, protocol
-    from thawbox.guest.users import User, look_up
-    from thawbox.guest.wire import Connection, Refused, text
+    from thawbox.guest.program import program_of
+    from thawbox.guest.users import User
+    from thawbox.guest.wire import Connection, Refused
 else:
     import children
     import commands
     import protocol
-    from users import User, look_up
-    from wire import Connection, Refused, text
+    from program import program_of
+    from users import User
+    from wire import Connection, Refused
 
 SIDE_MAX = 1000
 """Most rows or columns: curses programs allocate for all of them."""
@@ -34,24 +36,22 @@ def serve(connection: Connection, request: Request, environment: dict[str, str],
         Refused: the request cannot be carried out as it is.
         UnknownUser: of ``users``.
     """
-    user = look_up(text(request, "user"), root) if request.get("user") is not None else None
-    env = commands.environment_for(user, environment, request.get("env"), root)
-    cwd = text(request, "cwd", "/")
-    if not os.path.isdir(cwd):
-        raise Refused("NO_CWD", f"working folder {cwd!r} does not exist or is not a folder")
-    argv = commands.argv_of(request) if request.get("argv") is not None else _login_shell()
+    program = program_of(request, environment, root, _login_shell())
+    user = program.user
     ours, theirs = _open(request, user)
     fds = [ours]
     try:
         os.set_blocking(ours, False)
         fds.append(os.dup(ours))
         child, watched = children.spawn(
-            argv,
-            env,
-            cwd,
+            program.argv,
+            program.env,
+            program.cwd,
             user,
             (theirs, theirs, theirs),
-            fork_exec=lambda program, failure: _fork_exec(argv, program, env, cwd, user, theirs, failure),
+            fork_exec=lambda file, failure: _fork_exec(
+                program.argv, file, program.env, program.cwd, user, theirs, failure
+            ),
         )
     except BaseException as error:
         for fd in fds:

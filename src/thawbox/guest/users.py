@@ -65,6 +65,15 @@ def owner_ids(spec: str, root: str = "") -> tuple[int, int]:
     return user.uid, user.gid
 
 
+def names_by_uid(root: str = "") -> dict[int, str]:
+    """User names by number; of several names for one number the first."""
+    names: dict[int, str] = {}
+    for entry in _table(root + "/etc/passwd", 7):
+        names.setdefault(int(entry[2]), entry[0])
+    names.setdefault(0, "root")  # an empty root has no /etc/passwd
+    return names
+
+
 def _group(wanted: str, root: str) -> int:
     entry = _find(_table(root + "/etc/group", 4), wanted, 2)
     if entry is not None:

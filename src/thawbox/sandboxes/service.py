@@ -171,7 +171,7 @@ class SandboxService:
         began = time.perf_counter()
         async with self._starting:
             # In the first message, not after a ping: each round trip costs milliseconds right after a thaw.
-            greet = functools.partial(introduce, hostname=row.id, env={**version.env, **env})
+            greet = functools.partial(introduce, hostname=row.id, template_env=version.env, env=env)
             container, path = await self._container_for(row, version, greet)
             try:
                 if path == "cold":

@@ -34,7 +34,12 @@ def root_of(node: Node, version: Version) -> spec.Erofs:
 
 
 async def introduce(
-    endpoint: Endpoint, *, hostname: str, env: Mapping[str, str], timeout: float = 10
+    endpoint: Endpoint,
+    *,
+    hostname: str,
+    template_env: Mapping[str, str],
+    env: Mapping[str, str],
+    timeout: float = 10,
 ) -> None:
     """Give the sandbox its identity: environment of all programs to come, fresh entropy, its name in /etc/hosts.
 
@@ -42,7 +47,8 @@ async def introduce(
     """
     await client.init(
         endpoint,
-        env=dict(env),
+        template_env=template_env,
+        env=env,
         entropy=secrets.token_bytes(64),
         hosts=f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n",
         resolv_conf=f"nameserver {GUEST_NAME_SERVER}\n",

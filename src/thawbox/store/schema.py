@@ -125,3 +125,18 @@ sandboxes = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("token_expires_at", sa.Float, nullable=False, default=0.0),  # of the newest token
 )
+
+callbacks = sa.Table(
+    "callbacks",
+    metadata,
+    # sandbox_id names no foreign key: that a sandbox was deleted is told too.
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("sandbox_id", sa.String(21), nullable=False, index=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("headers", sa.JSON, nullable=False),
+    sa.Column("secret", sa.Text),
+    sa.Column("body", sa.Text),  # null while the execution runs
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.Float, nullable=False, index=True),
+    sa.Column("created_at", sa.Float, nullable=False),
+)

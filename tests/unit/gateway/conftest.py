@@ -30,14 +30,27 @@ from thawbox.testing import FakeSandboxes
 
 
 @pytest.fixture(scope="session")
-def agent() -> Iterator[Endpoint]:
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     """A real agent, on this machine instead of inside a sandbox.
 
     Its address is not 127.0.0.1, so that programs that listen there stand for those that listen on loopback alone.
     """
+    root = tmp_path_factory.mktemp("root")
     secret = secrets.token_hex(32)
     with subprocess.Popen(
-        [sys.executable, "-m", "thawbox.guest.agent", "--bind", "127.0.0.2", "--port", "0", "--print-port"],
+        [
+            *(
+                sys.executable,
+                "-m",
+                "thawbox.guest.agent",
+                "--bind",
+                "127.0.0.2",
+                "--port",
+                "0",
+                "--print-port",
+            ),
+            *("--root", str(root)),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:

@@ -31,8 +31,10 @@ async def test_health_with_token_is_the_sandboxes_and_honest(gate: Gate) -> None
     assert body["features"]["file_operations"] is True
     assert body["features"]["desktop"] is False
     assert body["uptime_seconds"] >= 0
-    paths = {getattr(route, "path", "") for route in gate.client._transport.app.routes}  # type: ignore[attr-defined]
+    paths = set((await gate.anonymous.get("/openapi.json")).json()["paths"])
     assert body["features"]["code_execution"] is ("/execute" in paths)
+    assert body["features"]["background_jobs"] is ("/execute/background" in paths)
+    assert {"python", "bash", "sh"} <= set(body["features"]["languages"])
 
 
 async def test_agent_that_does_not_answer_is_503(gate: Gate) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from thawbox.gateway import commands
+from thawbox.gateway import execution
 from thawbox.guest import client
 from thawbox.guest.client import GuestError
 
@@ -48,9 +48,9 @@ async def test_default_folder_is_the_templates_or_else_the_workspace(
 ) -> None:
     assert (await run(gate, command="pwd"))["stdout"] == f"{gate.folder}\n"
     gate.sandboxes.workdir = "/"
-    monkeypatch.setattr(commands, "WORKSPACE", "/usr")
+    monkeypatch.setattr(execution, "WORKSPACE", "/usr")
     assert (await run(gate, command="pwd"))["stdout"] == "/usr\n"
-    monkeypatch.setattr(commands, "WORKSPACE", "/nonexistent/workspace")
+    monkeypatch.setattr(execution, "WORKSPACE", "/nonexistent/workspace")
     assert (await run(gate, command="pwd"))["stdout"] == "/\n"
 
 
@@ -91,7 +91,7 @@ async def test_process_that_cannot_be_started_is_a_result(
 
 
 async def test_endless_output_is_cut_and_said_so(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "OUTPUT_LIMIT", 1000)
+    monkeypatch.setattr(execution, "OUTPUT_LIMIT", 1000)
     result = await run(gate, command="head -c 100000 /dev/zero | tr '\\0' x")
     assert result["stdout"] == "x" * 1000
     assert result["truncated"] is True

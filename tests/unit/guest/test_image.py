@@ -69,7 +69,7 @@ def test_every_module_that_child_scripts_use_can_be_imported(tree: Path) -> None
 
 
 def test_it_has_no_sources_and_not_what_nobody_needs(tree: Path) -> None:
-    assert not list(tree.rglob("*.py"))
+    assert {path.parent.name for path in tree.rglob("*.py")} == {"python"}
     for name in ("test", "idlelib", "tkinter", "lib2to3", "ensurepip", "__pycache__"):
         assert not list(tree.rglob(name))
 

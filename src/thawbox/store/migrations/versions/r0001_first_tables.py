@@ -134,6 +134,21 @@ def upgrade() -> None:
         sqlite_where=sa.text("organization_id IS NULL"),
         postgresql_where=sa.text("organization_id IS NULL"),
     )
+    op.create_table(
+        "callbacks",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("sandbox_id", sa.String(length=21), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("headers", sa.JSON(), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=True),
+        sa.Column("body", sa.Text(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("next_at", sa.Float(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_callbacks_next_at"), "callbacks", ["next_at"], unique=False)
+    op.create_index(op.f("ix_callbacks_sandbox_id"), "callbacks", ["sandbox_id"], unique=False)
 
 
 def downgrade() -> None:

@@ -1,0 +1,47 @@
+"""The environment of a sandbox's programs, from outside; a part of ``client``."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from thawbox.errors import GuestFault
+from thawbox.guest.channel import QUICK_S, Endpoint, Object, ask
+
+Action = Literal["replace", "merge", "remove"]
+
+
+async def environment(
+    endpoint: Endpoint, *, user: str | None = None, timeout: float = QUICK_S
+) -> dict[str, str]:
+    """What a program that runs as ``user`` (None: root) gets.
+
+    Raises:
+        GuestError: UNKNOWN_USER.
+    """
+    return await _ask(endpoint, {"action": "get", "user": user}, timeout)
+
+
+async def change_env(
+    endpoint: Endpoint,
+    action: Action,
+    variables: Mapping[str, str] | None = None,
+    *,
+    name: str | None = None,
+    user: str | None = None,
+    timeout: float = QUICK_S,
+) -> dict[str, str]:
+    """Replace the sandbox's own variables, merge some into them, or remove the one called ``name``.
+
+    Returns what a program of ``user`` gets from now on: the template's variables stay below.
+
+    Raises:
+        GuestError: TOO_LARGE, NOT_SET, INVALID, UNKNOWN_USER.
+    """
+    fields: Object = {"action": action, "env": dict(variables or {}), "name": name, "user": user}
+    return await _ask(endpoint, fields, timeout)
+
+
+async def _ask(endpoint: Endpoint, fields: Object, timeout: float) -> dict[str, str]:
+    answer = (await ask(endpoint, "env", fields, timeout)).get("env")
+    if not isinstance(answer, dict) or not all(isinstance(value, str) for value in answer.values()):
+        raise GuestFault("the agent's answer has no proper 'env'")
+    return answer

@@ -1,0 +1,83 @@
+"""What system a sandbox is and what runs in it, from outside; a part of ``client``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thawbox.errors import GuestFault
+from thawbox.guest.channel import QUICK_S, Endpoint, Object, ask, connect, deadline, field
+
+PROCESSES_MAX = 5000
+
+
+@dataclass(frozen=True)
+class System:
+    """What /etc/os-release (whole), uname and /proc/cpuinfo say."""
+
+    os_release: str
+    timezone: str
+    kernel: str
+    machine: str
+    hostname: str
+    cpu_model: str
+    programs: tuple[str, ...]
+    """Of those that were asked for: the ones that are there."""
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """A process: ``state`` is one letter as in /proc, ``cpu`` and ``age`` are seconds, ``memory`` resident bytes."""
+
+    pid: int
+    ppid: int
+    name: str
+    state: str
+    user: str
+    cpu: float
+    age: float
+    memory: int
+    command: str
+
+
+async def describe(endpoint: Endpoint, names: Sequence[str] = (), *, timeout: float = QUICK_S) -> System:
+    """The system, and which of the programs ``names`` are in its PATH."""
+    answer = await ask(endpoint, "describe", {"names": list(names)}, timeout)
+    programs = answer.get("programs")
+    if not isinstance(programs, list):
+        raise GuestFault("the agent's answer has no proper 'programs'")
+    return System(
+        os_release=field(answer, "os_release", str),
+        timezone=field(answer, "timezone", str),
+        kernel=field(answer, "kernel", str),
+        machine=field(answer, "machine", str),
+        hostname=field(answer, "hostname", str),
+        cpu_model=field(answer, "cpu_model", str),
+        programs=tuple(name for name in names if name in programs),
+    )
+
+
+async def processes(endpoint: Endpoint, *, timeout: float = QUICK_S) -> list[ProcessInfo]:
+    """Every process, by pid."""
+    found: list[ProcessInfo] = []
+    async with deadline(timeout), connect(endpoint, "processes", {}) as channel:
+        async for payload in channel.stream():
+            page = channel.json(payload)
+            if not isinstance(page, list) or not all(isinstance(entry, dict) for entry in page):
+                raise GuestFault("the agent sent a list of processes that is not one")
+            found += [_process(entry) for entry in page]
+            if len(found) > PROCESSES_MAX:
+                raise GuestFault(f"the agent reports more than {PROCESSES_MAX} processes")
+    return found
+
+
+def _process(value: Object) -> ProcessInfo:
+    return ProcessInfo(
+        pid=field(value, "pid", int),
+        ppid=field(value, "ppid", int),
+        name=field(value, "name", str),
+        state=field(value, "state", str),
+        user=field(value, "user", str),
+        cpu=field(value, "cpu", float),
+        age=field(value, "age", float),
+        memory=field(value, "memory", int),
+        command=field(value, "command", str),
+    )

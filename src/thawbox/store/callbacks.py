@@ -1,0 +1,60 @@
+"""Callbacks that are owed: one row for each execution whose end somebody wants to be told of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .rows import columns_of, value
+from .schema import callbacks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackRow:
+    """A callback that has not arrived yet. Times are seconds since 1970."""
+
+    id: str
+    """The agent's id of the job."""
+    sandbox_id: str
+    url: str
+    headers: Mapping[str, str]
+    secret: str | None = field(default=None, repr=False)
+    """Key of the signature; None: it is not signed."""
+    body: str | None = None
+    """What is sent; None until the execution has ended."""
+    attempts: int = 0
+    next_at: float
+    """When to look again."""
+    created_at: float
+
+
+async def insert(c: AsyncConnection, callback: CallbackRow) -> None:
+    """Store a new one."""
+    await c.execute(sa.insert(callbacks).values(**columns_of(callback)))
+
+
+async def due(c: AsyncConnection, now: float, limit: int) -> list[CallbackRow]:
+    """Those that should be looked at now, the longest overdue first."""
+    statement = (
+        sa.select(callbacks).where(callbacks.c.next_at <= now).order_by(callbacks.c.next_at).limit(limit)
+    )
+    return [value(CallbackRow, row) for row in await c.execute(statement)]
+
+
+async def update(c: AsyncConnection, callback_id: str, **fields: object) -> None:
+    """Set columns by name."""
+    await c.execute(sa.update(callbacks).where(callbacks.c.id == callback_id).values(**fields))
+
+
+async def delete(c: AsyncConnection, callback_id: str) -> None:
+    """It has arrived, or we have given up."""
+    await c.execute(sa.delete(callbacks).where(callbacks.c.id == callback_id))
+
+
+async def count(c: AsyncConnection, sandbox_id: str) -> int:
+    """How many a sandbox is owed."""
+    statement = sa.select(sa.func.count()).where(callbacks.c.sandbox_id == sandbox_id)
+    return (await c.execute(statement)).scalar_one()
