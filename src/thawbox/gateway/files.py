@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from thawbox.errors import TooLarge, UserError
 from thawbox.guest import client
 from thawbox.guest.client import Endpoint, GuestError
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.http.bodies import Body, read_model
 from thawbox.timestamps import rfc3339
 
@@ -57,7 +57,7 @@ async def read_file(request: Request, path: str) -> JSONResponse:
     return PathAnswer({**_as_json(data), "path": path, "size": len(data), "request_id": context.request_id()})
 
 
-@router.post("/files/write")
+@router.post("/files/write", openapi_extra=openapi.body(WriteFile))
 async def write_file(request: Request) -> JSONResponse:
     """Put a file in place, whole or not at all; its folders are made."""
     sandbox = await inside(request)
@@ -96,7 +96,7 @@ async def exists(request: Request, path: str) -> JSONResponse:
     )
 
 
-@router.post("/files/mkdir")
+@router.post("/files/mkdir", openapi_extra=openapi.body(MakeFolder))
 async def make_folder(request: Request) -> JSONResponse:
     """Make a folder and those above it; one that exists is fine."""
     sandbox = await inside(request)

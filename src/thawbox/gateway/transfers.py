@@ -34,7 +34,8 @@ class RangeNotSatisfiable(UserError):
     title = "Range not satisfiable"
 
 
-@router.api_route("/files/download", methods=["GET", "HEAD"])
+@router.get("/files/download", responses={206: {"description": "The range that was asked for."}})
+@router.head("/files/download", include_in_schema=False)
 async def download(request: Request, path: str) -> Response:
     """A file's bytes; of a range of them with ``Range``.
 

@@ -280,6 +280,11 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return None
         case "quiesce":
             return machine.quiesce()
+        case "renew":
+            connection.send_object(protocol.RESULT, {})
+            connection.goodbye()
+            machine.renew()
+            return None
         case op:
             raise Refused("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
 

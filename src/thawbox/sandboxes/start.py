@@ -14,7 +14,7 @@ from thawbox.errors import BuildError
 from thawbox.guest import client
 from thawbox.guest.client import Endpoint
 from thawbox.node import spec
-from thawbox.node.containers import Node
+from thawbox.node.contract import Runtime
 from thawbox.node.firewall import GUEST_NAME_SERVER
 from thawbox.templates import version as versions
 from thawbox.templates.recipe import ReadyCheck, ReadyKind
@@ -26,7 +26,7 @@ _GRACE_S = 0.5
 """Without a ready check, a start command that fails does so in this time, or it is taken for running."""
 
 
-def root_of(node: Node, version: Version) -> spec.Erofs:
+def root_of(node: Runtime, version: Version) -> spec.Erofs:
     """The root that sandboxes of the version have."""
     return spec.Erofs(
         image=versions.image_path(node.layout, version), upper=node.layout.upper, disk_gb=version.disk_gb
@@ -37,11 +37,14 @@ async def introduce(
     endpoint: Endpoint,
     *,
     hostname: str,
-    template_env: Mapping[str, str],
-    env: Mapping[str, str],
+    template_env: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    env_add: Mapping[str, str] | None = None,
     timeout: float = 10,
 ) -> None:
     """Give the sandbox its identity: environment of all programs to come, fresh entropy, its name in /etc/hosts.
+
+    ``env`` None: it keeps what it has, and ``env_add`` comes on top.
 
     The host name itself comes with the container (gVisor takes the new one at a thaw).
     """
@@ -49,11 +52,17 @@ async def introduce(
         endpoint,
         template_env=template_env,
         env=env,
+        env_add=env_add,
         entropy=secrets.token_bytes(64),
         hosts=f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n",
         resolv_conf=f"nameserver {GUEST_NAME_SERVER}\n",
         timeout=timeout,
     )
+
+
+async def wake(endpoint: Endpoint) -> None:
+    """After a thaw of a sandbox's own memory: fresh entropy. All else is as it was, and stays."""
+    await client.init(endpoint, entropy=secrets.token_bytes(64))
 
 
 async def start_program(endpoint: Endpoint, version: Version) -> None:
