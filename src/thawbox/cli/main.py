@@ -16,6 +16,7 @@ _MODULES = {
     "build": "build",
     "templates": "templates",
     "run": "run",
+    "exec": "execute",
     "ps": "sandboxes",
     "rm": "sandboxes",
     "url": "addresses",
