@@ -17,6 +17,7 @@ _MODULES = {
     "templates": "templates",
     "catalog": "catalog",
     "run": "run",
+    "exec": "execute",
     "ps": "sandboxes",
     "pause": "lifecycle",
     "resume": "lifecycle",
