@@ -133,6 +133,13 @@ class InvalidState(UserError):
     title = "Invalid state"
 
 
+class SandboxStopped(InvalidState):
+    """It has files but no programs; coming back without starting it is of no use (contract D)."""
+
+    code = "SANDBOX_STOPPED"
+    title = "Sandbox stopped"
+
+
 class TooLarge(UserError):
     """More bytes than a configured bound."""
 
@@ -163,6 +170,28 @@ class InvalidPath(UserError):
     title = "Invalid path"
 
 
+class FolderMissing(FileMissing):
+    """A folder inside a sandbox that does not exist."""
+
+    code = "DIRECTORY_NOT_FOUND"
+    title = "Directory not found"
+
+
+class PathNotAllowed(Forbidden):
+    """A path inside a sandbox that the operator has not opened (``file_roots``)."""
+
+    code = "PATH_NOT_ALLOWED"
+    title = "Path not allowed"
+
+
+class DiskFull(UserError):
+    """The sandbox's disk has no room. A 4xx, because trying again would not help."""
+
+    status = 413
+    code = "DISK_FULL"
+    title = "Disk full"
+
+
 class FileExists(UserError):
     """Asked not to overwrite, and it is there."""
 
@@ -189,6 +218,13 @@ class SandboxUnavailable(InternalFault):
     status = 503
     code = "SERVICE_UNAVAILABLE"
     title = "Sandbox unavailable"
+
+
+class SandboxPaused(SandboxUnavailable):
+    """Its programs are frozen; nothing was run (contract D)."""
+
+    code = "SANDBOX_PAUSED"
+    title = "Sandbox paused"
 
 
 class RuntimeFault(InternalFault):

@@ -27,6 +27,7 @@ from .node.containers import Node
 from .node.layout import Layout
 from .node.open import close_node, open_node
 from .node.selftest import is_proven, run_selftest
+from .sandboxes.events import Events
 from .sandboxes.garbage import Pins
 from .sandboxes.service import SandboxService
 from .sandboxes.tokens import open_signer
@@ -45,6 +46,7 @@ class Parts:
     pins: Pins
     builds: BuildService
     sandboxes: SandboxService
+    events: Events
 
 
 async def serve(settings: Settings) -> None:
@@ -64,6 +66,7 @@ async def serve(settings: Settings) -> None:
                 builder=parts.builds,
                 sandboxes=parts.sandboxes,
                 tokens=open_signer(settings),
+                events=parts.events,
             )
             control = Control(parts.node.layout, parts.database, parts.pins, parts.builds)
             async with control_socket(settings, control):
@@ -99,13 +102,14 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Layout, Database]]:
 async def _parts(settings: Settings) -> AsyncIterator[Parts]:
     node = await open_node(settings)
     database = await open_database(settings)
-    pins = Pins()
+    pins, events = Pins(), Events()
     parts = Parts(
         node=node,
         database=database,
         pins=pins,
         builds=BuildService(node, database, settings, pins),
-        sandboxes=SandboxService(node, database, settings, pins),
+        sandboxes=SandboxService(node, database, settings, pins, events),
+        events=events,
     )
     try:
         await unmount_leftovers(node.layout)
@@ -134,6 +138,7 @@ async def _listen(settings: Settings, context: ApiContext) -> None:
             task.result()
         raise RuntimeFault("a listener ended by itself")
     finally:
+        context.events.close()
         for server in servers:
             server.should_exit = True
         await asyncio.gather(*tasks, return_exceptions=True)

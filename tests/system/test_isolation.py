@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from thawbox.guest.image import INTERPRETER_ARGV
+from thawbox.node.cgroups import PIDS_MAX
 from thawbox.node.slots import claim_network
 from thawbox.settings import load
 
@@ -117,9 +118,10 @@ def cpu_seconds(folders: list[Path]) -> float:
     return ticks / 100
 
 
-def test_memory_and_disk_are_bounded(server: Server, template: str) -> None:
+def test_memory_disk_and_processes_are_bounded(server: Server, template: str) -> None:
     with server.create(template) as sandbox:
         folders = cgroup_folders(server, sandbox)
+        assert number(folders, "pids.max") == PIDS_MAX
         limit = number(folders, "memory.max", "memory.limit_in_bytes")
         assert MEMORY_MB * 2**20 <= limit <= (MEMORY_MB + HEADROOM_MB) * 2**20
         assert sandbox.out("head -c 100M /dev/zero | tail -c 100M | wc -c") == str(100 * 2**20)  # fits

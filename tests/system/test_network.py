@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 import pytest
 from pyroute2 import IPRoute
 
+from thawbox.guest.image import INTERPRETER_ARGV
 from thawbox.node.slots import Network, Slot, claim_network
 from thawbox.settings import load
 
@@ -224,3 +225,25 @@ def test_two_servers_sandboxes_do_not_reach_each_other(
             socket.create_connection((address, 7777), timeout=10).close()
         assert not reaches(here, addresses[0], 7777)
         assert not reaches(there, addresses[1], 7777)
+
+
+RAW = """
+import _socket
+for family, kind, protocol in ((2, 3, 1), (2, 3, 255), (10, 3, 58), (17, 3, 0x300), (17, 2, 0x300)):
+    try:
+        _socket.socket(family, kind, protocol)
+    except OSError as error:
+        print(error.errno)
+    else:
+        print("open")
+"""
+
+
+def test_no_raw_sockets(server: Server, template: str) -> None:
+    with server.create(template) as sandbox:
+        program = {"command": INTERPRETER_ARGV[0], "args": [*INTERPRETER_ARGV[1:], "-c", RAW]}
+        done = sandbox.gateway.post("/commands/run", json=program).json()
+        assert sandbox.out("id -u") == "0"  # not even root
+    refused = done["stdout"].split()
+    assert len(refused) == 5, done
+    assert "open" not in refused

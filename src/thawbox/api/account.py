@@ -8,10 +8,9 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.store import builds, sandboxes
 
-from . import openapi
 from .context import caller_of, context_of
 
 router = APIRouter(tags=["account"])

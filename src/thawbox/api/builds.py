@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from thawbox.build import buildlog
 from thawbox.errors import BuildNotFound
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.http.bodies import read_json
 from thawbox.store import builds
 from thawbox.store.builds import BuildRow
@@ -26,7 +26,6 @@ from thawbox.store.rows import MAX_ID
 from thawbox.templates.dialects import parse_recipe
 from thawbox.timestamps import rfc3339, rfc3339_or_none
 
-from . import openapi
 from .context import caller_of, context_of
 
 router = APIRouter(tags=["builds"])

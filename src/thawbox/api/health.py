@@ -11,10 +11,8 @@ from starlette.responses import Response
 
 import thawbox
 from thawbox import metrics
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.timestamps import rfc3339
-
-from . import openapi
 
 router = APIRouter(tags=["system"])
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, field_validator
 
 from thawbox.errors import NotFound, TooLarge, UserError
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.http.addresses import control_url
 from thawbox.http.bodies import Body, parse, read_json
 from thawbox.settings import Settings
@@ -20,7 +20,7 @@ from thawbox.store import uploads
 from thawbox.templates.archive import check_archive
 from thawbox.timestamps import rfc3339
 
-from . import openapi, upload_urls
+from . import upload_urls
 from .context import caller_of, context_of
 from .receiving import receive
 from .upload_urls import UPLOAD_PREFIX

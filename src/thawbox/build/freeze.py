@@ -16,7 +16,7 @@ from thawbox.guest import client
 from thawbox.guest.image import INTERPRETER_ARGV
 from thawbox.node.cgroups import Limits
 from thawbox.node.containers import Container, Node, while_alive
-from thawbox.sandboxes.start import introduce, root_of, start_program, warm_up
+from thawbox.sandboxes.start import introduce, root_of, start_program
 from thawbox.templates import version as versions
 from thawbox.templates.version import Memory, Version
 
@@ -73,7 +73,6 @@ async def _bring_to_start(container: Container, version: Version, note: Callable
     if version.start_cmd is not None:
         note(f"start command: {version.start_cmd}")
     await start_program(container.endpoint, version)
-    await warm_up(container.endpoint, version)
     await client.quiesce(container.endpoint)
 
 

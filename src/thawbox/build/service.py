@@ -294,6 +294,8 @@ class BuildService:
             version = versions.load(self._node.layout, key)
             if version is None:
                 continue
+            if version.from_sandbox:
+                continue  # cannot be made again; who creates a sandbox of it is told
             if version.memory is not None and version.memory.runsc_sha256 == self._node.runsc.digest:
                 continue
             try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from starlette.responses import Response
 
 import thawbox
-from thawbox.http import errors
+from thawbox.errors import GuestFault, SandboxUnavailable
+from thawbox.guest.channel import GuestError
+from thawbox.http import errors, openapi
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
@@ -19,15 +22,53 @@ from . import (
     health,
     info,
     ipython,
+    listing,
     metrics,
     processes,
+    stream,
     tcp,
     terminal,
+    transfers,
 )
 from .concurrency import Concurrency
 from .context import GatewayContext
 from .counters import CountRequests
 from .hosts import HostRouter
+
+_GROUPS = (
+    health,
+    info,
+    code,
+    commands,
+    background,
+    callbacks,
+    processes,
+    env,
+    files,
+    listing,
+    transfers,
+    metrics,
+    ipython,
+    stream,
+    terminal,
+    tcp,
+)
+"""Of the sandbox API; a file each, with its routes in ``router``."""
+
+_DESCRIPTION = (
+    "Inside one sandbox: the token says which, or a host name of its own. Besides, WebSockets at /terminal and "
+    "/tcp/{port}, and the programs inside at the sandbox's preview_url. Every answer has a request id, every "
+    "error the same shape."
+)
+_SCHEMES = {
+    "Token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`auth_token` of the sandbox",
+        "bearerFormat": "JWT",
+    }
+}
+_ERRORS = (400, 401, 403, 404, 409, 413, 429, 500, 503)
 
 
 def create_gateway(context: GatewayContext) -> FastAPI:
@@ -35,6 +76,7 @@ def create_gateway(context: GatewayContext) -> FastAPI:
     app = FastAPI(
         title="Thawbox gateway",
         version=thawbox.__version__,
+        description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -46,20 +88,16 @@ def create_gateway(context: GatewayContext) -> FastAPI:
     app.add_middleware(CountRequests)
     app.add_middleware(RequestMiddleware, plane="gateway", limiter=RequestLimiter(0))
     errors.install(app, gateway=True)
-    for module in (
-        health,
-        info,
-        code,
-        commands,
-        background,
-        callbacks,
-        processes,
-        env,
-        files,
-        metrics,
-        ipython,
-        terminal,
-        tcp,
-    ):
-        app.include_router(module.router)
+    for kind in (GuestError, GuestFault):
+        app.add_exception_handler(kind, _odd_agent)
+    for group in _GROUPS:
+        app.include_router(group.router)
+    openapi.describe(app, schemes=_SCHEMES, public={"/", "/health", "/ping"}, everywhere=_ERRORS)
     return app
+
+
+async def _odd_agent(_request: Request, error: Exception) -> Response:
+    """What no route expects of an agent: the guest may have changed it, so it is no fault of ours."""
+    assert isinstance(error, (GuestError, GuestFault))
+    told = SandboxUnavailable(f"The sandbox's agent does not answer as it should: {error.message[:500]}")
+    return errors.response(told, gateway=True)

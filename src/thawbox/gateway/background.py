@@ -13,7 +13,7 @@ from thawbox import ids
 from thawbox.errors import GuestFault
 from thawbox.guest import client
 from thawbox.guest.client import GuestError
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.timestamps import rfc3339
 
 from . import languages
@@ -43,7 +43,7 @@ class StartCommand(RunCommand):
     name: str | None = Field(default=None, max_length=NAME_MAX)
 
 
-@router.post("/execute/background")
+@router.post("/execute/background", openapi_extra=openapi.body(StartCode))
 async def execute_in_background(request: Request) -> JSONResponse:
     """Start code and answer at once; ``/execute/processes`` tells how it goes."""
     place, asked = await asked_of(request, StartCode)
@@ -53,7 +53,7 @@ async def execute_in_background(request: Request) -> JSONResponse:
     return _answer(asked.name, None, await start(place, asked, way, meta, DEFAULT_TIMEOUT_S))
 
 
-@router.post("/commands/background", tags=["commands"])
+@router.post("/commands/background", tags=["commands"], openapi_extra=openapi.body(StartCommand))
 async def run_in_background(request: Request) -> JSONResponse:
     """Start a command and answer at once; ``/execute/processes`` tells how it goes."""
     place, asked = await asked_of(request, StartCommand)

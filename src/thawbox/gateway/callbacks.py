@@ -26,7 +26,7 @@ from thawbox import log as logs
 from thawbox.errors import GuestFault, RateLimited, ThawboxError
 from thawbox.guest import client
 from thawbox.guest.client import GuestError, Job
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.store import callbacks as rows
 from thawbox.store import sandboxes
 from thawbox.store.callbacks import CallbackRow
@@ -87,7 +87,7 @@ class ExecuteAsync(ExecuteCode):
         return headers
 
 
-@router.post("/execute/async")
+@router.post("/execute/async", openapi_extra=openapi.body(ExecuteAsync))
 async def execute_async(request: Request) -> JSONResponse:
     """Start code, answer at once, and call ``callback_url`` when it has ended."""
     place, asked = await asked_of(request, ExecuteAsync)

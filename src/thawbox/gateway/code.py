@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 from thawbox.guest import client
 from thawbox.guest.client import Completed
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.timestamps import rfc3339
 
 from . import execution, languages, rich
@@ -39,7 +39,7 @@ class ExecuteCode(Runnable):
         return text
 
 
-@router.post("/execute")
+@router.post("/execute", openapi_extra=openapi.body(ExecuteCode))
 @router.post("/execute/rich", include_in_schema=False)
 async def execute_code(request: Request) -> JSONResponse:
     """Run code to its end. Whatever it does is a 200: ``success`` and ``exit_code`` tell."""

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 from thawbox.guest import client
 from thawbox.guest.client import Completed
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.timestamps import rfc3339
 
 from . import execution
@@ -50,7 +50,7 @@ class RunCommand(Runnable):
         return ["/bin/sh", "-c", self.command] if self.args is None else [self.command, *self.args]
 
 
-@router.post("/commands/run")
+@router.post("/commands/run", openapi_extra=openapi.body(RunCommand))
 async def run_command(request: Request) -> JSONResponse:
     """Run a command to its end. Whatever it does is a 200: its exit code tells."""
     place, asked = await asked_of(request, RunCommand)

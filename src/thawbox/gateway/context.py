@@ -39,6 +39,14 @@ def has_token(request: HTTPConnection) -> bool:
     return bool(http_context.bearer(request.scope))
 
 
+def token_of(request: HTTPConnection) -> str | None:
+    """What the request brings as a token."""
+    text = http_context.bearer(request.scope)
+    if not text and request.scope["type"] == "websocket":
+        return request.query_params.get("token")  # a browser cannot set headers of a WebSocket
+    return text
+
+
 async def sandbox_of(request: HTTPConnection) -> SandboxRow:
     """The sandbox that the request's token opens.
 
@@ -47,14 +55,12 @@ async def sandbox_of(request: HTTPConnection) -> SandboxRow:
         InvalidToken: it is forged or expired, or the address is another sandbox's.
         SandboxNotFound: the sandbox was deleted or its time is over.
     """
-    text = http_context.bearer(request.scope)
-    if not text and request.scope["type"] == "websocket":
-        text = request.query_params.get("token")  # a browser cannot set headers of a WebSocket
+    text = token_of(request)
     if not text:
         raise AuthenticationRequired("Send the sandbox's token as 'Authorization: Bearer <token>'.")
     parts = context_of(request)
     claims = parts.tokens.check(text)
-    if request.scope["state"].get("sandbox_id", claims.sandbox_id) != claims.sandbox_id:
+    if request.scope["state"].get("addressed", claims.sandbox_id) != claims.sandbox_id:
         raise InvalidToken("The token is for another sandbox than the address.")
     async with parts.database.read() as connection:
         row = await sandboxes.get(connection, claims.sandbox_id)

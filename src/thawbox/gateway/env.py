@@ -12,7 +12,7 @@ from thawbox.errors import GuestFault, NotFound
 from thawbox.guest import client
 from thawbox.guest.client import GuestError
 from thawbox.guest.client_environment import Action
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.http.bodies import Body
 from thawbox.timestamps import rfc3339
 
@@ -53,14 +53,14 @@ async def get_env(request: Request) -> JSONResponse:
         raise refusal(error) from error
 
 
-@router.put("/env")
+@router.put("/env", openapi_extra=openapi.body(Variables))
 async def replace_env(request: Request) -> JSONResponse:
     """Replace the sandbox's own variables. What programs need, and the template's, stays below."""
     place, asked = await asked_of(request, Variables)
     return await _change(place, "replace", asked.env_vars)
 
 
-@router.patch("/env")
+@router.patch("/env", openapi_extra=openapi.body(Variables))
 async def merge_env(request: Request) -> JSONResponse:
     """Set some variables."""
     place, asked = await asked_of(request, Variables)

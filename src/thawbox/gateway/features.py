@@ -27,7 +27,7 @@ async def features_of(place: Place) -> dict[str, Any]:
         "code_execution": bool(found),
         "file_operations": True,
         "terminal_access": True,
-        "websocket_streaming": False,
+        "websocket_streaming": True,
         "rich_output": "python" in found,
         "background_jobs": True,
         "ipython_kernel": await kernel_status(place.endpoint, user=place.defaults.user) is not None,

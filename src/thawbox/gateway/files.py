@@ -1,4 +1,4 @@
-"""``GET /files/read`` and ``POST /files/write`` (contract E.4)."""
+"""Single files and folders: ``/files/read``, ``write``, ``exists``, ``mkdir``, ``remove`` (contract E.4)."""
 
 from __future__ import annotations
 
@@ -11,25 +11,15 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import JSONResponse
 
-from thawbox.errors import (
-    FileExists,
-    FileMissing,
-    Forbidden,
-    GuestFault,
-    InvalidPath,
-    SandboxUnavailable,
-    ThawboxError,
-    TooLarge,
-    UserError,
-)
+from thawbox.errors import TooLarge, UserError
 from thawbox.guest import client
 from thawbox.guest.client import Endpoint, GuestError
-from thawbox.http import context
+from thawbox.http import context, openapi
 from thawbox.http.bodies import Body, read_model
 from thawbox.timestamps import rfc3339
 
-from .commands import WORKSPACE
-from .context import context_of, sandbox_of
+from .context import context_of
+from .paths import PathAnswer, absolute, asked_path, inside, refusals, shown
 
 router = APIRouter(tags=["files"])
 
@@ -37,70 +27,105 @@ READ_MAX = 32 * 1024 * 1024
 """Bytes of a file that one JSON answer holds."""
 BODY_MAX = 48 * 1024 * 1024
 """Bytes of a request to write; base64 needs a third more than the file has."""
-PATH_MAX = 4096
+REMOVE_S = 600.0
+"""How long removing a large folder may take."""
 
 
 class WriteFile(Body):
     """A file, as text or in base64."""
 
-    path: str = Field(min_length=1)
+    path: str
     content: str
     mode: str | None = Field(default=None, pattern=r"^(0o?)?[0-7]{3,4}$")
     encoding: str | None = None
     overwrite: bool | None = None
 
 
-class FileOperationFailed(UserError):
-    """The sandbox's own file system refused. A 4xx, because trying again would not help."""
+class MakeFolder(Body):
+    """A folder."""
 
-    status = 400
-    code = "FILE_OPERATION_FAILED"
-    title = "File operation failed"
+    path: str
 
 
 @router.get("/files/read")
 async def read_file(request: Request, path: str) -> JSONResponse:
     """A file's content as text, or, if it is no UTF-8, in base64 with ``encoding``."""
-    sandbox = await sandbox_of(request)
-    endpoint = await context_of(request).sandboxes.endpoint(sandbox)
-    path = _absolute(path)
-    try:
-        data = await _content(endpoint, path)
-    except GuestError as error:
-        raise _refusal(error, path) from error
-    except GuestFault as error:
-        raise SandboxUnavailable(f"The agent of sandbox {sandbox.id} broke off: {error.message}") from error
-    return JSONResponse(
-        {**_as_json(data), "path": path, "size": len(data), "request_id": context.request_id()}
-    )
+    sandbox = await inside(request)
+    path = asked_path(request)
+    with refusals(sandbox, path):
+        data = await _content(sandbox.endpoint, path)
+    return PathAnswer({**_as_json(data), "path": path, "size": len(data), "request_id": context.request_id()})
 
 
-@router.post("/files/write")
+@router.post("/files/write", openapi_extra=openapi.body(WriteFile))
 async def write_file(request: Request) -> JSONResponse:
     """Put a file in place, whole or not at all; its folders are made."""
-    sandbox = await sandbox_of(request)
-    asked = await read_model(request, WriteFile, BODY_MAX)
-    path = _absolute(asked.path)
+    sandbox = await inside(request)
+    asked = await read_model(request, WriteFile, BODY_MAX, surrogates=True)
+    path = absolute(asked.path, context_of(request).settings)
     data = _decoded(asked)
-    endpoint = await context_of(request).sandboxes.endpoint(sandbox)
-    try:
+    with refusals(sandbox, path):
         size = await client.write_file(
-            endpoint,
+            sandbox.endpoint,
             path,
             data,
             mode=None if asked.mode is None else int(asked.mode.removeprefix("0o"), 8),
             overwrite=asked.overwrite is not False,
+            user=sandbox.defaults.user,
         )
-    except GuestError as error:
-        raise _refusal(error, path) from error
-    except GuestFault as error:
-        raise SandboxUnavailable(f"The agent of sandbox {sandbox.id} broke off: {error.message}") from error
-    return JSONResponse(
+    return done("File written successfully", path, size)
+
+
+@router.get("/files/exists")
+async def exists(request: Request, path: str) -> JSONResponse:
+    """Whether there is something; a link that leads nowhere is nothing. Always 200."""
+    sandbox = await inside(request)
+    path = asked_path(request)
+    with refusals(sandbox, path):
+        try:
+            kind = (await client.stat(sandbox.endpoint, path, follow=True)).type
+        except GuestError:  # missing, or nothing can have this name
+            kind = None
+    return PathAnswer(
+        {
+            "exists": kind is not None,
+            "path": path,
+            "is_directory": kind == "directory",
+            "request_id": context.request_id(),
+        }
+    )
+
+
+@router.post("/files/mkdir", openapi_extra=openapi.body(MakeFolder))
+async def make_folder(request: Request) -> JSONResponse:
+    """Make a folder and those above it; one that exists is fine."""
+    sandbox = await inside(request)
+    settings = context_of(request).settings
+    asked = await read_model(request, MakeFolder, settings.max_body_bytes, surrogates=True)
+    path = absolute(asked.path, settings)
+    with refusals(sandbox, path):
+        await client.mkdir(sandbox.endpoint, path, parents=True, user=sandbox.defaults.user)
+    return done("Directory created successfully", path)
+
+
+@router.delete("/files/remove")
+async def remove(request: Request, path: str) -> JSONResponse:
+    """Remove a file, a link, or a folder with all that is in it."""
+    sandbox = await inside(request)
+    path = asked_path(request)
+    with refusals(sandbox, path):
+        await client.remove(sandbox.endpoint, path, recursive=True, timeout=REMOVE_S)
+    return done("Removed successfully", path)
+
+
+def done(message: str, path: str, size: int | None = None) -> JSONResponse:
+    """The answer of what changes files."""
+    return PathAnswer(
         {
             "success": True,
-            "message": "File written successfully",
+            "message": message,
             "path": path,
-            "size": size,
+            **({} if size is None else {"size": size}),
             "timestamp": rfc3339(time.time()),
             "request_id": context.request_id(),
         }
@@ -114,8 +139,8 @@ async def _content(endpoint: Endpoint, path: str) -> bytes:
             data += chunk
             if len(data) > READ_MAX:
                 raise TooLarge(
-                    f"{path} has more than {READ_MAX} bytes: read it in parts with a command.",
-                    details={"path": path},
+                    f"{shown(path)} has more than {READ_MAX} bytes: use GET /files/download.",
+                    details={"path": shown(path)},
                 )
     return bytes(data)
 
@@ -129,36 +154,13 @@ def _as_json(data: bytes) -> dict[str, Any]:
 
 def _decoded(asked: WriteFile) -> bytes:
     if asked.encoding in (None, "", "utf-8", "utf8", "text"):
-        return asked.content.encode()
+        try:
+            return asked.content.encode()
+        except UnicodeEncodeError:
+            raise UserError("Field 'content' has half a surrogate pair (\\ud800 to \\udfff).") from None
     if asked.encoding != "base64":
         raise UserError(f"Field 'encoding' is {asked.encoding[:50]!r}: use base64, or leave it out for text.")
     try:
         return base64.b64decode(asked.content, validate=True)
     except (binascii.Error, ValueError):
         raise UserError("Field 'content' is not valid base64.") from None
-
-
-def _absolute(path: str) -> str:
-    """Relative paths count from the workspace.
-
-    Raises:
-        InvalidPath: no file can have this name.
-    """
-    if not path or "\x00" in path or len(path.encode("utf-8", "replace")) > PATH_MAX:
-        raise InvalidPath(f"Field 'path' must have 1 to {PATH_MAX} bytes and no NUL.")
-    return path if path.startswith("/") else f"{WORKSPACE}/{path}"
-
-
-def _refusal(error: GuestError, path: str) -> ThawboxError:
-    details = {"path": path}
-    match error.code:
-        case "NOT_FOUND":
-            return FileMissing(f"There is no file {path} in the sandbox.", details=details)
-        case "IS_DIRECTORY" | "NOT_REGULAR" | "ENOTDIR" | "ENAMETOOLONG" | "ELOOP" | "INVALID":
-            return InvalidPath(f"{path}: {error.message}.", details=details)
-        case "ALREADY_EXISTS":
-            return FileExists(f"{path} exists already, and overwrite is false.", details=details)
-        case "EACCES" | "EPERM" | "EROFS":
-            return Forbidden(f"{path}: {error.message}.", details=details)
-        case _:
-            return FileOperationFailed(f"{path}: {error.message} ({error.code}).", details=details)

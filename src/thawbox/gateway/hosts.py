@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from thawbox.http import context as http_context
 from thawbox.http.addresses import PORTS_PATH, Place, place_of
 
 from .concurrency import Concurrency
-from .context import GatewayContext
+from .context import GatewayContext, token_of
 from .port_access import Visit
 from .ports import PortForwarding
 
@@ -20,7 +21,7 @@ _PATH = re.compile(PORTS_PATH.encode() + rb"([a-z0-9]{1,57})/([1-9][0-9]{0,4})(/
 class HostRouter:
     """Sends requests for programs inside to them, and all others to the API of sandboxes.
 
-    At a sandbox's own host name that API is told in ``scope["state"]["sandbox_id"]`` whose it is.
+    At a sandbox's own host name that API is told in ``scope["state"]["addressed"]`` whose it is.
     """
 
     def __init__(self, app: ASGIApp, *, parts: GatewayContext, port_connections: Concurrency) -> None:
@@ -44,9 +45,9 @@ class HostRouter:
         else:
             state = scope.setdefault("state", {})
             if place is not None:
-                state["sandbox_id"] = place.sandbox_id
+                state["addressed"] = place.sandbox_id
             # Whom the token opens; whether it is any good is for the API to say.
-            whose = self._parts.tokens.whose(http_context.bearer(scope) or "")
+            whose = self._parts.tokens.whose(token_of(HTTPConnection(scope)) or "")
             if whose is None:
                 await self._app(scope, receive, send)
                 return

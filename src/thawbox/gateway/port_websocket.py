@@ -17,6 +17,8 @@ from .port_http import Asked, ProgramFailed
 HANDSHAKE_S = 30.0
 MESSAGE_MAX = 16 * 1024 * 1024
 """Bytes of one message, as our own listener has it."""
+_NOT_OF_AN_UPGRADE = (b"host", b"content-length", b"expect")
+"""The first is in the address; with the others the program might wait for a body, and take frames for it."""
 _NOT_FOR_THE_WIRE = {1005: 1000, 1006: 1011, 1015: 1011}
 """Codes that say how it ended without one, and what we send instead."""
 
@@ -39,7 +41,7 @@ async def forward_websocket(
             additional_headers=[
                 (name.decode("latin-1"), value.decode("latin-1"))
                 for name, value in asked.headers
-                if name != b"host" and not name.startswith(b"sec-websocket-")
+                if name not in _NOT_OF_AN_UPGRADE and not name.startswith(b"sec-websocket-")
             ],
             subprotocols=[Subprotocol(name) for name in scope.get("subprotocols") or ()] or None,
             compression=None,  # the hop inside this machine is not worth it

@@ -267,7 +267,7 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             files.list_folder(connection, request)
             return None
         case "mkdir":
-            return files.mkdir(request)
+            return files.mkdir(request, agent.root)
         case "remove":
             return files.remove(request)
         case "probe":
@@ -286,6 +286,11 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return None
         case "quiesce":
             return machine.quiesce()
+        case "renew":
+            connection.send_object(protocol.RESULT, {})
+            connection.goodbye()
+            machine.renew()
+            return None
         case op:
             raise Refused("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -192,9 +192,15 @@ def detect_death(sock: socket.socket) -> None:
 
 
 async def upload(
-    endpoint: Endpoint, op: str, fields: Mapping[str, Any], chunks: AsyncIterable[bytes] | bytes
+    endpoint: Endpoint,
+    op: str,
+    fields: Mapping[str, Any],
+    chunks: AsyncIterable[bytes] | bytes,
+    end: Callable[[], Object] | None = None,
 ) -> Object:
     """Request ``op``, send ``chunks`` as DATA and END, and take the RESULT.
+
+    ``end`` is called after the last chunk; END carries what it returns.
 
     The agent may refuse in the middle (no space left); then the rest is not sent.
 
@@ -203,7 +209,7 @@ async def upload(
     """
     async with connect(endpoint, op, fields) as channel:
         answering = asyncio.create_task(channel.expect_object(protocol.RESULT))
-        sending = asyncio.create_task(_send_all(channel, chunks))
+        sending = asyncio.create_task(_send_all(channel, chunks, end))
         try:
             await asyncio.wait((answering, sending), return_when=asyncio.FIRST_COMPLETED)
             if sending.done() and not isinstance(sending.exception(), GuestFault | None):
@@ -215,13 +221,15 @@ async def upload(
             await asyncio.gather(answering, sending, return_exceptions=True)
 
 
-async def _send_all(channel: Channel, chunks: AsyncIterable[bytes] | bytes) -> None:
+async def _send_all(
+    channel: Channel, chunks: AsyncIterable[bytes] | bytes, end: Callable[[], Object] | None
+) -> None:
     if isinstance(chunks, bytes):
         await _send_chunk(channel, chunks)
     else:
         async for chunk in chunks:
             await _send_chunk(channel, chunk)
-    await channel.send(protocol.END)
+    await channel.send(protocol.END, protocol.encode_json(end()) if end is not None else b"")
 
 
 async def _send_chunk(channel: Channel, chunk: bytes) -> None:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from thawbox.errors import GuestFault
-from thawbox.guest.channel import QUICK_S, Endpoint, GuestError, Object, ask, field
+from thawbox.guest.channel import QUICK_S, Endpoint, GuestError, Object, ask, deadline, field
 from thawbox.guest.client_asking import ask_program
 from thawbox.guest.client_commands import (
     Completed,
@@ -27,7 +27,17 @@ from thawbox.guest.client_commands import (
     start,
 )
 from thawbox.guest.client_environment import change_env, environment
-from thawbox.guest.client_files import FileInfo, list_dir, mkdir, place, read_file, remove, stat, write_file
+from thawbox.guest.client_files import (
+    FileInfo,
+    list_dir,
+    mkdir,
+    place,
+    read_file,
+    receive_file,
+    remove,
+    stat,
+    write_file,
+)
 from thawbox.guest.client_jobs import Job, job, jobs, kill, start_job
 from thawbox.guest.client_machine import ProcessInfo, System, describe, processes
 from thawbox.guest.client_terminals import Terminal, terminal
@@ -66,7 +76,9 @@ __all__ = [
     "processes",
     "quiesce",
     "read_file",
+    "receive_file",
     "remove",
+    "renew",
     "run",
     "send_signal",
     "spawn",
@@ -121,6 +133,7 @@ async def init(
     *,
     env: Mapping[str, str] | None = None,
     template_env: Mapping[str, str] | None = None,
+    env_add: Mapping[str, str] | None = None,
     hostname: str | None = None,
     entropy: bytes | None = None,
     sandbox_id: str | None = None,
@@ -129,13 +142,14 @@ async def init(
     name_servers: Sequence[str] | None = None,
     timeout: float = QUICK_S,
 ) -> None:
-    """Give the sandbox its identity. ``env`` lies on top of ``template_env``.
+    """Give the sandbox its identity. ``env`` lies on top of ``template_env``; ``env_add`` adds to it.
 
     ``hosts`` and ``resolv_conf`` are whole files; None leaves things as they are.
     """
     fields: Object = {
         "env": None if env is None else dict(env),
         "template_env": None if template_env is None else dict(template_env),
+        "env_add": dict(env_add) if env_add else None,
         "hostname": hostname,
         "entropy": entropy.hex() if entropy else None,
         "sandbox_id": sandbox_id,
@@ -183,3 +197,23 @@ async def usage(endpoint: Endpoint, *, timeout: float = QUICK_S) -> Object:
 async def quiesce(endpoint: Endpoint, *, timeout: float = 60.0) -> None:
     """Make the guest ready for the freeze. When this returns, the agent has no connection open for us."""
     await ask(endpoint, "quiesce", {}, timeout)
+
+
+async def renew(endpoint: Endpoint, *, timeout: float = 10.0) -> None:
+    """Have the agent forget all that it was told, the secret too; returns when it listens again.
+
+    Raises:
+        GuestError: UNKNOWN_OPERATION: the agent is too old for that.
+        GuestFault: it does not.
+    """
+    await ask(endpoint, "renew", {}, timeout)
+    async with deadline(timeout):
+        while True:
+            try:
+                await ask(endpoint, "ping", {}, timeout)
+            except GuestError:
+                return  # it listens, and does not know us
+            except GuestFault:
+                await asyncio.sleep(0.01)
+            else:
+                await asyncio.sleep(0.01)  # it is the old one still

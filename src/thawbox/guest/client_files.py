@@ -1,6 +1,6 @@
 """Files inside a sandbox, from outside; a part of ``client``."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,8 @@ class FileInfo:
     gid: int
     mtime: float
     target: str | None = None
+    leads_to: str | None = None
+    """Type of what a symlink leads to; None if it is none, or leads nowhere."""
     name: str | None = None
     """Only in a listing."""
 
@@ -67,6 +69,33 @@ async def write_file(
     fields: Object = {"path": path, "mode": mode, "overwrite": overwrite, "mkdirs": mkdirs, "user": user}
     async with deadline(timeout):
         return field(await upload(endpoint, "write", fields, chunks), "size", int)
+
+
+async def receive_file(
+    endpoint: Endpoint,
+    chunks: AsyncIterable[bytes],
+    *,
+    path: str | None,
+    name: str,
+    late_path: Callable[[], str],
+    staging: str,
+    user: str | None = None,
+    timeout: float = UPLOAD_S,
+) -> tuple[str, int]:
+    """As ``write_file``, but ``path`` may be a folder, in which the file is called ``name``.
+
+    Without ``path``, the file waits in the folder ``staging``, and ``late_path`` is asked after the last chunk.
+    Returns where the file is, and its size.
+
+    Raises:
+        GuestError, GuestFault: as ``write_file``.
+    """
+    late = staging if path is None else None
+    fields: Object = {"path": path, "late": late, "name": name, "user": user}
+    end = None if path is not None else lambda: {"path": late_path()}
+    async with deadline(timeout):
+        answer = await upload(endpoint, "write", fields, chunks, end)
+    return field(answer, "path", str), field(answer, "size", int)
 
 
 async def place(
@@ -118,14 +147,20 @@ async def list_dir(endpoint: Endpoint, path: str, *, timeout: float = 60.0) -> l
 
 
 async def mkdir(
-    endpoint: Endpoint, path: str, *, mode: int | None = None, parents: bool = False, timeout: float = QUICK_S
+    endpoint: Endpoint,
+    path: str,
+    *,
+    mode: int | None = None,
+    parents: bool = False,
+    user: str | None = None,
+    timeout: float = QUICK_S,
 ) -> None:
     """Make a folder; with ``parents`` also those above it, and an existing one is fine.
 
     Raises:
         GuestError: ALREADY_EXISTS, NOT_FOUND, or another errno's name.
     """
-    await ask(endpoint, "mkdir", {"path": path, "mode": mode, "parents": parents}, timeout)
+    await ask(endpoint, "mkdir", {"path": path, "mode": mode, "parents": parents, "user": user}, timeout)
 
 
 async def remove(endpoint: Endpoint, path: str, *, recursive: bool = False, timeout: float = 60.0) -> None:
@@ -138,7 +173,7 @@ async def remove(endpoint: Endpoint, path: str, *, recursive: bool = False, time
 
 
 def _file_info(value: Mapping[str, Any]) -> FileInfo:
-    target, name = value.get("target"), value.get("name")
+    target, leads_to, name = value.get("target"), value.get("leads_to"), value.get("name")
     return FileInfo(
         type=field(value, "type", str),
         size=field(value, "size", int),
@@ -147,5 +182,6 @@ def _file_info(value: Mapping[str, Any]) -> FileInfo:
         gid=field(value, "gid", int),
         mtime=field(value, "mtime", float),
         target=target if isinstance(target, str) else None,
+        leads_to=leads_to if isinstance(leads_to, str) else None,
         name=name if isinstance(name, str) else None,
     )

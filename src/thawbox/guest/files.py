@@ -11,11 +11,11 @@ import stat
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
     from thawbox.guest import protocol
-    from thawbox.guest.users import look_up
+    from thawbox.guest.users import User, look_up
     from thawbox.guest.wire import Connection, Refused, integer, text
 else:
     import protocol
-    from users import look_up
+    from users import User, look_up
     from wire import Connection, Refused, integer, text
 
 Request = dict[str, object]
@@ -81,45 +81,35 @@ def _must_be_regular(path: str, state: os.stat_result) -> None:
 def write(connection: Connection, request: Request, root: str) -> Object:
     """Take DATA until END and put it at ``path``, whole or not at all.
 
-    A link at ``path`` is followed. An overwritten file passes its mode and owner on unless the request has
-    others.
+    Instead of ``path``, ``late`` may name a folder where the file waits (if there is none, it is ``/``), and END
+    carries ``{"path": ...}``. If the path names a folder, or ends with a slash, ``name`` is put behind it where
+    the request has one. A link there is followed. A new file, and folders that are made for it, belong to
+    ``user``; an overwritten one keeps its owner, and its mode unless the request has one.
 
     Raises:
         Refused: IS_DIRECTORY, NOT_REGULAR, ALREADY_EXISTS, or an errno (ENOSPC).
         Gone: the client closed before END.
     """
-    path = text(request, "path")
-    mode = integer(request, "mode", None)
-    overwrite = request.get("overwrite", True)
     user = look_up(text(request, "user"), root) if request.get("user") is not None else None
-    target = os.path.realpath(path)
-    old = _state(target)
-    if old is not None:
-        _must_be_regular(path, old)
-        if not overwrite:
-            raise Refused("ALREADY_EXISTS", f"{path} already exists")
-    if path.endswith("/"):
-        raise Refused("IS_DIRECTORY", f"{path} names a folder")
-    folder = os.path.dirname(target)
-    if request.get("mkdirs", True):
-        for made in make_folders(folder):
-            if user is not None:
-                os.chown(made, user.uid, user.gid)
-    temporary = os.path.join(folder, ".thawbox-" + os.urandom(8).hex())
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    target = None
+    if request.get("late") is None:
+        target = _target(request, request, user)
+        folder = os.path.dirname(target)
+    else:
+        folder = text(request, "late")
+        folder = folder if os.path.isdir(folder) else "/"
+    temporary, fd = _temporary(folder)
     try:
         try:
-            size = _receive(connection, fd)
-            if user is not None:
-                os.fchown(fd, user.uid, user.gid)
-            elif old is not None and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, old.st_uid, old.st_gid)
-            if mode is None:
-                mode = 0o644 if old is None else old.st_mode
-            os.fchmod(fd, mode & 0o7777)  # after chown, which clears the setuid bits
+            size, end = _receive(connection, fd)
+            if target is None:
+                target = _target(request, protocol.decode_object(end or b"{}"), user)
+                if os.stat(os.path.dirname(target)).st_dev != os.fstat(fd).st_dev:
+                    temporary, fd = _moved(temporary, fd, os.path.dirname(target))
+            _give(fd, target, integer(request, "mode", None), user)
         finally:
             os.close(fd)
-        if overwrite:
+        if request.get("overwrite", True):
             os.rename(temporary, target)
         else:
             os.link(temporary, target)  # unlike rename it fails if somebody was faster
@@ -133,6 +123,61 @@ def write(connection: Connection, request: Request, root: str) -> Object:
     return {"size": size, "path": target}
 
 
+def _target(request: Request, place: Request, user: User | None) -> str:
+    """Where a file goes, with every folder above it."""
+    path = text(place, "path")
+    if request.get("name") is not None and (path.endswith("/") or os.path.isdir(path)):
+        path = os.path.join(path, os.path.basename(text(request, "name")))
+    target = os.path.realpath(path)
+    old = _state(target)
+    if old is not None:
+        _must_be_regular(path, old)
+        if not request.get("overwrite", True):
+            raise Refused("ALREADY_EXISTS", f"{path} already exists")
+    if path.endswith("/"):
+        raise Refused("IS_DIRECTORY", f"{path} names a folder")
+    if request.get("mkdirs", True):
+        for made in make_folders(os.path.dirname(target)):
+            if user is not None:
+                os.chown(made, user.uid, user.gid)
+    return target
+
+
+def _temporary(folder: str) -> tuple[str, int]:
+    path = os.path.join(folder, ".thawbox-" + os.urandom(8).hex())
+    return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _moved(path: str, fd: int, folder: str) -> tuple[str, int]:
+    """The file on the disk of ``folder``; ``fd`` stays open."""
+    new, copy = _temporary(folder)
+    try:
+        os.lseek(fd, 0, os.SEEK_SET)
+        while data := os.read(fd, protocol.FRAME_MAX):
+            _write_all(copy, data)
+        os.unlink(path)
+    except BaseException:
+        os.close(copy)
+        os.unlink(new)
+        raise
+    os.dup2(copy, fd, inheritable=False)
+    os.close(copy)
+    return new, fd
+
+
+def _give(fd: int, target: str, mode: int | None, user: User | None) -> None:
+    """Owner and mode of the file that takes the place of ``target``."""
+    old = _state(target)
+    if old is None:
+        if user is not None:
+            os.fchown(fd, user.uid, user.gid)
+    elif (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+        os.fchown(fd, old.st_uid, old.st_gid)
+    if mode is None:
+        mode = 0o644 if old is None else old.st_mode
+    os.fchmod(fd, mode & 0o7777)  # after chown, which clears the setuid bits
+
+
 def _state(path: str) -> os.stat_result | None:
     try:
         return os.stat(path)
@@ -140,18 +185,23 @@ def _state(path: str) -> os.stat_result | None:
         return None
 
 
-def _receive(connection: Connection, fd: int) -> int:
+def _receive(connection: Connection, fd: int) -> tuple[int, bytes]:
+    """Write DATA to ``fd`` until END; returns how many bytes, and what END carries."""
     size = 0
     while True:
         kind, payload = connection.next_frame()
         if kind == protocol.END:
-            return size
+            return size, payload
         if kind != protocol.DATA:
             raise Refused("INVALID", "only DATA and END may follow")
-        view = memoryview(payload)
-        while view:
-            view = view[os.write(fd, view) :]
+        _write_all(fd, payload)
         size += len(payload)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def make_folders(path: str, mode: int = 0o755) -> list[str]:
@@ -177,11 +227,15 @@ def stat_path(request: Request) -> Object:
 
 
 def describe_path(path: str, follow: bool = False) -> Object:
-    """Type, size, mode, owner and times; ``target`` for a link."""
+    """Type, size, mode, owner and times; for a link also ``target`` and, if it leads anywhere, ``leads_to``."""
     state = os.stat(path) if follow else os.lstat(path)
     description = _describe(state)
     if description["type"] == "symlink":
         description["target"] = os.readlink(path)
+        try:  # noqa: SIM105
+            description["leads_to"] = _describe(os.stat(path))["type"]
+        except OSError:
+            pass
     return description
 
 
@@ -215,21 +269,27 @@ def list_folder(connection: Connection, request: Request) -> None:
     connection.send(protocol.END)
 
 
-def mkdir(request: Request) -> Object:
-    """Make a folder; with ``parents`` an existing one is fine.
+def mkdir(request: Request, root: str) -> Object:
+    """Make a folder; with ``parents`` an existing one is fine. What is made belongs to ``user``.
 
     Raises:
         Refused: ALREADY_EXISTS, NOT_FOUND, or another errno.
     """
     path = text(request, "path")
+    user = look_up(text(request, "user"), root) if request.get("user") is not None else None
     given = integer(request, "mode", None)
     mode = 0o755 if given is None else given & 0o7777
     if request.get("parents"):
         if os.path.isdir(path):
             return {}
-        make_folders(os.path.dirname(path.rstrip("/")))
+        made = make_folders(os.path.dirname(path.rstrip("/")))
+    else:
+        made = []
     os.mkdir(path, mode)
     os.chmod(path, mode)
+    if user is not None:
+        for folder in (*made, path):
+            os.chown(folder, user.uid, user.gid)
     return {}
 
 

@@ -21,10 +21,10 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
+async def read_json(request: Request, max_bytes: int, *, surrogates: bool = False) -> dict[str, Any]:
     """The request's JSON object.
 
-    Strings in it are valid Unicode, but may hold NUL.
+    Strings in it are valid Unicode (with ``surrogates``: or not quite), but may hold NUL.
 
     Raises:
         UserError: wrong content type, too large, not UTF-8, not JSON, not an object.
@@ -51,7 +51,7 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise UserError("The body must be a JSON object.")
-    if "\\u" in text:
+    if "\\u" in text and not surrogates:
         _check_unicode(value)
     return value
 
@@ -68,9 +68,9 @@ def parse(model: type[M], value: dict[str, Any]) -> M:
         raise UserError(sentence(error.errors(include_url=False, include_input=False))) from None
 
 
-async def read_model(request: Request, model: type[M], max_bytes: int) -> M:
-    """The request's body as ``model``; errors as ``read_json`` and ``parse``."""
-    return parse(model, await read_json(request, max_bytes))
+async def read_model(request: Request, model: type[M], max_bytes: int, *, surrogates: bool = False) -> M:
+    """The request's body as ``model``; arguments and errors as ``read_json`` and ``parse``."""
+    return parse(model, await read_json(request, max_bytes, surrogates=surrogates))
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

@@ -54,6 +54,9 @@ class Version:
     disk_gb: int
     memory: Memory | None = None
     """None: has to be made (again)"""
+    from_sandbox: bool = False
+    """Saved from a sandbox: what was written in it lies in the memory alone, so it can neither boot cold nor be
+    made again."""
 
 
 def folder_of(layout: Layout, key: str) -> Path:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -36,6 +37,9 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     Its address is not 127.0.0.1, so that programs that listen there stand for those that listen on loopback alone.
     """
     root = tmp_path_factory.mktemp("root")
+    (root / "etc").mkdir()
+    for name in ("passwd", "group"):
+        shutil.copy(f"/etc/{name}", root / "etc")
     secret = secrets.token_hex(32)
     with subprocess.Popen(
         [

@@ -16,10 +16,12 @@ _TEXTS = {
     400: "The request is not valid; `message` names the field.",
     401: "No API key, or one that is unknown or revoked.",
     403: "Known, but not allowed.",
+    408: "Time was over.",
     404: "Unknown, or of another organisation.",
     405: "This path does not take this method.",
     409: "Not in this state.",
     413: "More bytes than this server takes.",
+    416: "The range is not in the file.",
     429: "Too often; `retry_after` says when to come back.",
     500: "Something broke inside; the server's log tells what, under the request id.",
     503: "Not now; worth another try.",
@@ -65,31 +67,48 @@ def _inline(node: Any, definitions: dict[str, Any]) -> Any:
     return {key: _inline(item, definitions) for key, item in node.items()}
 
 
-def describe(app: FastAPI, *, schemes: dict[str, Any], public: set[str]) -> None:
-    """Let ``app`` document what its middleware does: keys (unless the path is in ``public``) and headers."""
+def describe(
+    app: FastAPI, *, schemes: dict[str, Any], public: set[str], everywhere: tuple[int, ...] = ()
+) -> None:
+    """Let ``app`` document what its middleware does: keys (unless the path is in ``public``) and headers.
+
+    ``everywhere``: error answers that any operation can give.
+    """
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = get_openapi(
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
-            _complete(app.openapi_schema, schemes, public)
+            _complete(app.openapi_schema, schemes, public, everywhere)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
 
 
-def _complete(document: dict[str, Any], schemes: dict[str, Any], public: set[str]) -> None:
+def _complete(
+    document: dict[str, Any], schemes: dict[str, Any], public: set[str], everywhere: tuple[int, ...]
+) -> None:
     document.setdefault("components", {})["securitySchemes"] = schemes
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["security"] = [] if path in public else [{name: []} for name in schemes]
             operation["responses"].pop("422", None)  # the framework's; invalid input is 400 here
+            for status in everywhere:
+                operation["responses"].setdefault(str(status), _envelope(status))
             for answer in operation["responses"].values():
                 answer["headers"] = {**_HEADERS, **answer.get("headers", {})}
-    schemas = document["components"].get("schemas", {})
+    schemas = document["components"].setdefault("schemas", {})
+    schemas.setdefault("ErrorEnvelope", schema(ErrorEnvelope))
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+
+
+def _envelope(status: int) -> dict[str, Any]:
+    return {
+        "description": _TEXTS[status],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
+    }
 
 
 def _envelopes(statuses: set[int]) -> Responses:
