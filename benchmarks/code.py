@@ -89,7 +89,9 @@ def _report(facts: dict[str, Any], series: dict[str, Series], snapshot: str, n: 
         ),
         machine=facts,
         arguments={"n": n},
-        ratios=(ratio("new interpreter / warm, pandas", series["pandas, new interpreter"], series["pandas"]),),
+        ratios=(
+            ratio("new interpreter / warm, pandas", series["pandas, new interpreter"], series["pandas"]),
+        ),
         aims=(
             Aim(what="pandas, warm, p50", value=series["pandas"].median, limit=PANDAS_MS, unit="ms"),
             Aim(what="print(1), p50", value=series["print"].median, limit=PRINT_MS, unit="ms"),
