@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The script beside the client that the lock file names."""
+    """The scripts beside the client that the lock file names."""
     folder = tmp_path_factory.mktemp("typescript") / "program"
     shutil.copytree(FOLDER, folder)
     subprocess.run(
@@ -30,22 +30,35 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     installed = json.loads((folder / "node_modules/@hopx-ai/sdk/package.json").read_text())
     assert installed["version"] == "0.5.1"
-    return folder / "flow.mjs"
+    return folder
 
 
 @pytest.fixture(scope="module")
-def seen(server: Server, program: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the script saw."""
+def key(server: Server) -> str:
+    """Of the organisation that both scripts work for."""
+    return server.new_key("typescript")
+
+
+@pytest.fixture(scope="module")
+def seen(server: Server, program: Path, key: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What ``flow.mjs`` saw."""
     context = tmp_path_factory.mktemp("context")
     (context / "app").mkdir()
     (context / "app" / "main.py").write_text("print('from a folder')\n")
     (context / "note.txt").write_text("from a file")
+    return printed_by(program / "flow.mjs", server.url, key, str(context))
+
+
+@pytest.fixture(scope="module")
+def lived(server: Server, program: Path, key: str, seen: dict[str, Any]) -> dict[str, Any]:
+    """What ``live.mjs`` saw in a sandbox of the template that ``flow.mjs`` built."""
+    return printed_by(program / "live.mjs", server.url, key, seen["ids"][1])
+
+
+def printed_by(script: Path, *arguments: str) -> dict[str, Any]:
+    """The object that the script printed last."""
     done = subprocess.run(
-        ["node", str(program), server.url, server.new_key("typescript"), str(context)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
+        ["node", str(script), *arguments], capture_output=True, text=True, check=False, timeout=500
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -113,3 +126,58 @@ def test_errors(seen: dict[str, Any]) -> None:
     assert seen["noTemplate"] is not None
     for name in ("wrongKey", "gone", "noSandbox", "noTemplate"):
         assert seen[name]["requestId"].startswith("req_")
+
+
+def test_code(lived: dict[str, Any]) -> None:
+    assert lived["code"] == {
+        "success": True,
+        "stdout": "yes too\n",
+        "stderr": "",
+        "exit_code": 0,
+        "result": "42",
+    }
+    assert (lived["fails"]["exit_code"], lived["fails"]["stdout"]) == (1, "before\n")
+    assert "ZeroDivisionError" in lived["fails"]["stderr"]
+    assert (lived["late"]["success"], lived["late"]["exit_code"]) == (False, 124)
+    assert (lived["bash"]["exit_code"], lived["bash"]["stdout"]) == (3, "yes\n/tmp\n")
+    assert (lived["lacking"]["success"], lived["lacking"]["exit_code"]) == (False, 127)
+    assert lived["unknown"]["code"] == "INVALID_REQUEST"
+    assert (lived["ipython"]["success"], lived["kernels"]) == (False, [])
+    assert "ipykernel" in lived["ipython"]["stderr"]
+
+
+def test_streamed_code_arrives_whole(lived: dict[str, Any]) -> None:
+    stream = lived["stream"]
+    assert stream["stdout"] == "".join(f"{number}\n" for number in range(100))
+    assert (stream["stderr"], stream["result"]) == ("e\n", 0)
+    assert (stream["last"]["type"], stream["last"]["success"]) == ("complete", True)
+
+
+def test_background_jobs(lived: dict[str, Any]) -> None:
+    assert lived["job"] == {"started": "running", "listed": "running", "name": "sleeper"}
+    assert lived["killed"]
+    assert lived["command"]
+    assert lived["noProcess"]["code"] == "PROCESS_NOT_FOUND"
+    assert lived["system"]
+
+
+def test_environment(lived: dict[str, Any]) -> None:
+    env = lived["env"]
+    assert (env["fresh"], env["path"], env["updated"], env["inCommands"]) == ("yes", True, "1", "12\n")
+    assert env["deleted"] is None
+    assert env["replaced"].startswith("-this\n/")  # without the others, but PATH still finds programs
+
+
+def test_what_a_sandbox_tells_of_itself(lived: dict[str, Any]) -> None:
+    assert lived["cache"] == {"stats": True, "cleared": "Cache cleared successfully"}
+    assert lived["metrics"] > 0
+    assert lived["agent"]
+    assert lived["health"] == {"status": "healthy", "healthy": True}
+    assert lived["expiry"]
+    assert lived["desktop"]["class"] == "DesktopNotAvailableError"
+
+
+def test_pause_and_resume(lived: dict[str, Any]) -> None:
+    assert lived["paused"] == "paused"
+    assert lived["resumed"] == {"status": "running", "file": "kept\n"}
+    assert lived["walked"]

@@ -17,6 +17,7 @@ from . import (
     callbacks,
     code,
     commands,
+    desktop,
     env,
     files,
     health,
@@ -54,6 +55,7 @@ _GROUPS = (
     stream,
     terminal,
     tcp,
+    desktop,
 )
 """Of the sandbox API; a file each, with its routes in ``router``."""
 
