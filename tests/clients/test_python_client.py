@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import hopx_ai
@@ -133,14 +136,73 @@ def test_commands(sandbox: Sandbox) -> None:
     assert sandbox.commands.run("sleep 100", timeout=1).exit_code == 124
 
 
-def test_files(sandbox: Sandbox) -> None:
-    sandbox.files.write("/workspace/new/file.txt", "häß\n")
-    assert sandbox.files.read("/workspace/new/file.txt") == "häß\n"
-    sandbox.files.write_bytes("/workspace/bytes", bytes(range(256)))
-    assert sandbox.commands.run("od -An -tu1 -j254 /workspace/bytes").stdout.split() == ["254", "255"]
+def test_files(sandbox: Sandbox, tmp_path: Path) -> None:
+    files = sandbox.files
+    files.write("/workspace/new/file.txt", "häß\n")
+    assert files.read("/workspace/new/file.txt") == "häß\n"
+    data = bytes(range(256))
+    files.write_bytes("/workspace/bytes", data)
+    assert (
+        sandbox.commands.run("sha256sum /workspace/bytes").stdout.split()[0]
+        == hashlib.sha256(data).hexdigest()
+    )
+    assert files.read_bytes("/workspace/bytes") == data
     with pytest.raises(hopx_ai.FileNotFoundError) as raised:
-        sandbox.files.read("/workspace/missing")
+        files.read("/workspace/missing")
     assert raised.value.path == "/workspace/missing"
+    (tmp_path / "local").write_bytes(data * 4000)
+    files.upload(str(tmp_path / "local"), "/workspace/up load.bin")
+    files.download("/workspace/up load.bin", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == data * 4000
+    files.mkdir("/workspace/folder/deep")
+    listed = {one.name: one for one in files.list("/workspace")}
+    assert set(listed) >= {"new", "bytes", "folder", "up load.bin"}
+    assert (listed["folder"].is_directory, listed["bytes"].is_directory) == (True, False)
+    assert (listed["bytes"].size, listed["bytes"].path) == (256, "/workspace/bytes")
+    assert listed["bytes"].modified_time is not None
+    assert listed["bytes"].permissions == "-rw-r--r--"
+    assert files.exists("/workspace/folder")
+    files.remove("/workspace/folder")
+    assert not files.exists("/workspace/folder")
+    with pytest.raises(hopx_ai.FileNotFoundError):
+        files.remove("/workspace/folder")
+
+
+async def test_terminal(sandbox: Sandbox) -> None:
+    async with asyncio.timeout(30), await sandbox.terminal.connect() as socket:
+        await sandbox.terminal.resize(socket, cols=132, rows=43)
+        await sandbox.terminal.send_input(socket, "stty size; echo $GREETING; exit 3\n")
+        seen = [message async for message in sandbox.terminal.iter_output(socket)]
+    assert seen[-1] == {"type": "exit", "code": 3, "exitCode": 3}
+    printed = "".join(message.get("data", "") for message in seen)
+    assert "43 132\r\nhello\r\n" in printed
+
+
+async def test_watched_folder(sandbox: Sandbox) -> None:
+    assert await _watched(sandbox.files, sandbox.files.watch("/workspace"))
+
+
+async def _watched(files: Any, events: Any) -> bool:
+    """Whether a file that is written shows up. The client does not say when it watches, so it is tried again."""
+
+    async def write() -> None:
+        number = 0
+        while True:
+            number += 1
+            done = files.write(f"/workspace/seen-{number}", "x")
+            if done is not None:
+                await done
+            await asyncio.sleep(0.2)
+
+    writing = asyncio.create_task(write())
+    try:
+        async with asyncio.timeout(20):
+            async for event in events:
+                if event["type"] == "change" and event["path"].startswith("/workspace/seen-"):
+                    return event["event"] in ("created", "modified")
+    finally:
+        writing.cancel()
+    return False
 
 
 def test_timeout_token_and_end(access: dict[str, str], built: dict[str, Any]) -> None:
@@ -159,6 +221,20 @@ def test_timeout_token_and_end(access: dict[str, str], built: dict[str, Any]) ->
         sandbox.get_info()
     with pytest.raises(hopx_ai.NotFoundError):
         sandbox.kill()
+
+
+def test_pause_and_resume(access: dict[str, str], built: dict[str, Any]) -> None:
+    with Sandbox.create(template=NAME, **access) as made:
+        made.files.write("/tmp/kept", "kept")
+        made.pause()
+        assert made.get_info().status == "paused"
+        assert [one.sandbox_id for one in Sandbox.list(status="paused", **access)] == [made.sandbox_id]
+        connected = Sandbox.connect(made.sandbox_id, **access)  # resumes it
+        assert connected.get_info().status == "running"
+        assert connected.files.read("/tmp/kept") == "kept"
+        made.pause()
+        made.resume()
+        assert made.commands.run("cat /tmp/kept").stdout == "kept"
 
 
 def test_environment_at_creation(access: dict[str, str], built: dict[str, Any]) -> None:
@@ -310,6 +386,7 @@ async def test_async_client(access: dict[str, str], built: dict[str, Any]) -> No
         assert (ran.exit_code, ran.stdout, ran.success) == (3, "hello\n", False)
         await sandbox.files.write("/workspace/async.txt", "written")
         assert await sandbox.files.read("/workspace/async.txt") == "written"
+        await _files_and_terminal_of_the_async_client(sandbox)
         await sandbox.set_timeout(120)
         assert (await sandbox.get_info()).timeout_seconds == 120
         await sandbox.refresh_token()
@@ -321,6 +398,23 @@ async def test_async_client(access: dict[str, str], built: dict[str, Any]) -> No
         await AsyncSandbox.create(template=NAME, api_key="nonsense", base_url=access["base_url"])
     with pytest.raises(hopx_ai.TemplateNotFoundError):
         await AsyncSandbox.create(template="no-such-template", **access)
+
+
+async def _files_and_terminal_of_the_async_client(sandbox: AsyncSandbox) -> None:
+    data = bytes(range(256))
+    await sandbox.files.write_bytes("/workspace/async.bin", data)
+    assert await sandbox.files.read_bytes("/workspace/async.bin") == data
+    await sandbox.files.mkdir("/workspace/folder")
+    listed = {one.name: one.is_directory for one in await sandbox.files.list("/workspace")}
+    assert (listed["folder"], listed["async.bin"]) == (True, False)
+    await sandbox.files.remove("/workspace/folder")
+    assert not await sandbox.files.exists("/workspace/folder")
+    assert await _watched(sandbox.files, sandbox.files.watch("/workspace"))
+    async with asyncio.timeout(30), await sandbox.terminal.connect() as socket:
+        await sandbox.terminal.send_input(socket, "echo $((6*7)); exit 4\n")
+        seen = [message async for message in sandbox.terminal.iter_output(socket)]
+    assert seen[-1]["code"] == 4
+    assert "42" in "".join(message.get("data", "") for message in seen)
 
 
 async def _code_by_the_async_client(sandbox: AsyncSandbox) -> None:

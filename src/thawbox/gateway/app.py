@@ -29,6 +29,7 @@ from . import (
     tcp,
     terminal,
     transfers,
+    watch,
 )
 from .concurrency import Concurrency
 from .context import GatewayContext
@@ -47,6 +48,7 @@ _GROUPS = (
     files,
     listing,
     transfers,
+    watch,
     metrics,
     ipython,
     stream,
@@ -56,9 +58,9 @@ _GROUPS = (
 """Of the sandbox API; a file each, with its routes in ``router``."""
 
 _DESCRIPTION = (
-    "Inside one sandbox: the token says which, or a host name of its own. Besides, WebSockets at /terminal and "
-    "/tcp/{port}, and the programs inside at the sandbox's preview_url. Every answer has a request id, every "
-    "error the same shape."
+    "Inside one sandbox: the token says which, or a host name of its own. Besides, WebSockets at /terminal, "
+    "/files/watch and /tcp/{port}, and the programs inside at the sandbox's preview_url. Every answer has a "
+    "request id, every error the same shape."
 )
 _SCHEMES = {
     "Token": {

@@ -236,6 +236,9 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
         case "terminal":
             _serve_terminal(agent, connection, request)
             return None
+        case "watch":
+            _serve_watch(connection, request)
+            return None
         case "init":
             return machine.init(request, agent.environment, agent.root)
         case "env":
@@ -293,6 +296,14 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return None
         case op:
             raise Refused("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
+
+
+def _serve_watch(connection: Connection, request: Request) -> None:
+    if TYPE_CHECKING or __package__:
+        from thawbox.guest import watching
+    else:
+        import watching
+    watching.serve(connection, request)
 
 
 def _serve_terminal(agent: _Agent, connection: Connection, request: Request) -> None:

@@ -42,9 +42,11 @@ from thawbox.guest.client_jobs import Job, job, jobs, kill, start_job
 from thawbox.guest.client_machine import ProcessInfo, System, describe, processes
 from thawbox.guest.client_terminals import Terminal, terminal
 from thawbox.guest.client_warm import warm
+from thawbox.guest.client_watch import Change, watch
 from thawbox.guest.image import INTERPRETER_ARGV
 
 __all__ = [
+    "Change",
     "Completed",
     "Endpoint",
     "Event",
@@ -90,6 +92,7 @@ __all__ = [
     "usage",
     "wait_ready",
     "warm",
+    "watch",
     "write_file",
 ]
 

@@ -55,6 +55,8 @@ _AGENT_FILES = (
     "terminals.py",
     "users.py",
     "warm.py",
+    "watcher.py",
+    "watching.py",
     "wire.py",
 )
 _TEMPLATE_SIDE = "python"
