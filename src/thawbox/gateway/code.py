@@ -78,7 +78,7 @@ async def _run_as(place: Place, asked: ExecuteCode, way: Invocation, cwd: str) -
 def _answer(asked: ExecuteCode, language: str, done: Completed) -> dict[str, Any]:
     shown = rich.read(done.value)
     answer = end_of(done, asked.timeout or DEFAULT_TIMEOUT_S)
-    if shown.cut:
+    if shown.cut and not done.timed_out:  # else the last one may be half written
         answer["stderr"] += f"\n[results were left out: at most {RICH_LIMIT} bytes are kept]\n"
     return {
         **answer,
