@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import json
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import IO
 
 from . import log as logs
@@ -16,6 +16,8 @@ from .api.context import ApiContext
 from .build.garbage import Freed, collect
 from .build.service import BuildService
 from .build.stack import unmount_leftovers
+from .control import Control, socket_path
+from .control import listening as control_socket
 from .errors import RuntimeFault
 from .gateway.app import create_gateway
 from .gateway.callbacks import delivering
@@ -66,20 +68,20 @@ async def serve(settings: Settings) -> None:
                 tokens=open_signer(settings),
                 events=parts.events,
             )
-            async with _controlled(settings, parts):
+            control = Control(parts.node.layout, parts.database, parts.pins, parts.builds)
+            async with control_socket(settings, control):
                 await _listen(settings, context)
 
 
 async def collect_garbage(settings: Settings) -> Freed:
     """Remove what nothing refers to; by the running server if there is one, since it knows what is under way."""
-    socket = Layout(settings.state).state / "control.sock"
     try:
-        reader, writer = await asyncio.open_unix_connection(socket)
+        reader, writer = await asyncio.open_unix_connection(socket_path(settings))
     except OSError:
         with _locked(settings):
             async with _opened(settings) as (layout, database):
                 return await collect(layout, database, Pins())
-    writer.write(b"gc\n")
+    writer.write(b'{"op": "gc"}\n')
     answer = json.loads(await reader.read())
     writer.close()
     return Freed(**answer)
@@ -149,29 +151,6 @@ def _for_gateway(context: ApiContext) -> GatewayContext:
         sandboxes=context.sandboxes,
         tokens=context.tokens,
     )
-
-
-@contextlib.asynccontextmanager
-async def _controlled(settings: Settings, parts: Parts) -> AsyncIterator[None]:
-    """A socket in the state folder, which is root's alone, for what only this process can do."""
-    path = Layout(settings.state).state / "control.sock"
-    path.unlink(missing_ok=True)
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if await reader.readline() == b"gc\n":
-                freed = await collect(parts.node.layout, parts.database, parts.pins)
-                writer.write(json.dumps(asdict(freed)).encode())
-                await writer.drain()
-        finally:
-            writer.close()
-
-    server = await asyncio.start_unix_server(answer, path)
-    try:
-        async with server:
-            yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

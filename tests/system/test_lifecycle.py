@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from .conftest import server_of_its_own
 from .server import Sandbox, Server
 from .test_build import recipe, run
 from .test_recovery import NOTHING, left_on_machine, wait_for
@@ -53,22 +55,26 @@ def grows(sandbox: Sandbox) -> int:
     return before
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Server]:
+    """One server for this file, which the tests kill and start as they like; nothing of it is left at the end."""
+    with server_of_its_own(tmp_path_factory.mktemp("lifecycle"), server) as own:
+        own.start()
+        own.build(LIVING)
+        yield own
+        own.stop()
+        assert left_on_machine(own) == NOTHING
+
+
 @pytest.fixture
-def own(own_server: Server) -> Iterator[Server]:
-    """Started, with the template."""
-    own_server.start()
-    own_server.build(LIVING)
-    yield own_server
-    for sandbox in own_server.api.get("/v1/sandboxes").json()["data"]:
-        own_server.api.delete(f"/v1/sandboxes/{sandbox['id']}")
-    assert containers(own_server) == []
-    assert [list((own_server.state / name).iterdir()) for name in ("paused", "tmp", "run/upper")] == [
-        [],
-        [],
-        [],
-    ]
-    own_server.stop()
-    assert left_on_machine(own_server) == NOTHING
+def own(shared: Server) -> Iterator[Server]:
+    """It runs and has the template; the test's sandboxes leave nothing."""
+    yield shared
+    for sandbox in shared.api.get("/v1/sandboxes").json()["data"]:
+        shared.api.delete(f"/v1/sandboxes/{sandbox['id']}")
+    assert containers(shared) == []
+    assert [*(shared.state / "paused").iterdir(), *(shared.state / "run" / "upper").iterdir()] == []
+    assert [path.name for path in (shared.state / "tmp").iterdir()] in ([], ["images"])
 
 
 def test_frozen_then_on_disk_then_elsewhere(own: Server) -> None:
@@ -186,11 +192,8 @@ def test_expiry_while_paused_and_killed_in_the_middle(own: Server) -> None:
     sandbox = own.create("living")
     sandbox.out("head -c 100M /dev/urandom > /blob; md5sum /blob > /sum")
     for verb, undone in (("pause", "resume"), ("stop", "start"), ("pause", "resume")):
-        with httpx.Client(base_url=own.url, headers=own.api.headers) as impatient:
-            try:
-                impatient.post(f"/v1/sandboxes/{sandbox.id}/{verb}", timeout=0.05)
-            except httpx.TimeoutException:
-                pass
+        with contextlib.suppress(httpx.TimeoutException):
+            httpx.post(f"{own.url}/v1/sandboxes/{sandbox.id}/{verb}", headers=own.api.headers, timeout=0.05)
         own.kill()
         own.start()
         if record_of(own, sandbox)["status"] != "running":
@@ -206,7 +209,7 @@ def test_streams_tell_and_end(own: Server) -> None:
         ask(own, sandbox, "pause")
         ask(own, sandbox, "resume")
         own.api.delete(f"/v1/sandboxes/{sandbox.id}")
-        seen = []
+        seen: list[tuple[str, str]] = []
         while len(seen) < 5:
             line = next(lines)
             if line.startswith("event: "):

@@ -150,9 +150,14 @@ def detail_of(row: TemplateRow, settings: Settings) -> TemplateDetail:
     """A template as an answer of its own."""
     return TemplateDetail(
         **_item(row),
-        min_resources=Resources(vcpu=1, memory_mb=128, disk_gb=1),
+        min_resources=Resources(**row.min_resources or {"vcpu": 1, "memory_mb": 128, "disk_gb": 1}),
         max_resources=Resources(
-            vcpu=settings.max_cpu, memory_mb=settings.max_memory_mb, disk_gb=settings.max_disk_gb
+            **row.max_resources
+            or {
+                "vcpu": settings.max_cpu,
+                "memory_mb": settings.max_memory_mb,
+                "disk_gb": settings.max_disk_gb,
+            }
         ),
         popularity_score=row.popularity_score,
         docs_url=row.docs_url or "",

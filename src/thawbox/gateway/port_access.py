@@ -38,6 +38,8 @@ _HOP_BY_HOP = frozenset(
         b"trailer", b"transfer-encoding", b"upgrade",
     )
 )  # fmt: skip
+_NEVER_DROPPED = frozenset((b"host", b"content-length"))
+"""Without these the message would mean something else, whatever ``Connection`` says."""
 _CLAIMS = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip|x-thawbox-.*")
 """Where the request comes from is for us to say."""
 _KEY = re.compile(r"hopx_(live|test)_[A-Za-z0-9]{12}\..*", re.ASCII | re.DOTALL)
@@ -147,7 +149,7 @@ def end_to_end(headers: RawHeaders) -> RawHeaders:
     named = {
         word.strip().lower() for name, value in headers if name == b"connection" for word in value.split(b",")
     }
-    dropped = _HOP_BY_HOP | named
+    dropped = _HOP_BY_HOP | (named - _NEVER_DROPPED)
     return [(name, value) for name, value in headers if name not in dropped]
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from .both_ways import until_one_ends
@@ -33,49 +34,60 @@ async def forward_websocket(
     Raises:
         ProgramFailed: it gave no answer; the client is not accepted yet.
     """
-    host = next((value for name, value in asked.headers if name == b"host"), b"localhost").decode("latin-1")
+    await receive()  # the client's request, which we have seen
+    connecting = asyncio.create_task(_connect(sock, asked, scope))
+    leaving = asyncio.ensure_future(receive())  # before it is accepted, a client can do nothing else
     try:
-        program = await connect(
-            f"ws://{host}{asked.target.decode('latin-1')}",
-            sock=sock,
-            additional_headers=[
-                (name.decode("latin-1"), value.decode("latin-1"))
-                for name, value in asked.headers
-                if name not in _NOT_OF_AN_UPGRADE and not name.startswith(b"sec-websocket-")
-            ],
-            subprotocols=[Subprotocol(name) for name in scope.get("subprotocols") or ()] or None,
-            compression=None,  # the hop inside this machine is not worth it
-            user_agent_header=None,
-            proxy=None,
-            open_timeout=HANDSHAKE_S,
-            ping_interval=None,  # a program that is busy for a while is not dead
-            max_size=MESSAGE_MAX,
-            max_queue=1,
-            close_timeout=5,
-        )
+        await asyncio.wait((connecting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            return
+        program = connecting.result()
     except InvalidStatus as error:
-        response = error.response
-        await receive()
-        await send(
-            {
-                "type": "websocket.http.response.start",
-                "status": response.status_code if 200 <= response.status_code < 600 else 502,
-                "headers": [
-                    (b"content-type", response.headers.get("content-type", "text/plain").encode("latin-1"))
-                ],
-            }
-        )
-        await send({"type": "websocket.http.response.body", "body": response.body or b""})
+        await _pass_on(error.response, send)
         return
     except (WebSocketException, OSError, EOFError, ValueError) as error:
         raise ProgramFailed(f"does not take the WebSocket ({str(error)[:200]})") from None
+    finally:
+        connecting.cancel()
+        leaving.cancel()
+        await asyncio.gather(connecting, leaving, return_exceptions=True)
     try:
-        await receive()  # the client's request, which we have seen
         await send({"type": "websocket.accept", "subprotocol": program.subprotocol})
         with suppress(OSError, WebSocketException):  # a side that is gone needs no word more
             await until_one_ends(_inward(program, receive), _outward(program, send))
     finally:
         program.transport.abort()
+
+
+async def _connect(sock: socket.socket, asked: Asked, scope: Scope) -> ClientConnection:
+    host = next((value for name, value in asked.headers if name == b"host"), b"localhost").decode("latin-1")
+    return await connect(
+        f"ws://{host}{asked.target.decode('latin-1')}",
+        sock=sock,
+        additional_headers=[
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in asked.headers
+            if name not in _NOT_OF_AN_UPGRADE and not name.startswith(b"sec-websocket-")
+        ],
+        subprotocols=[Subprotocol(name) for name in scope.get("subprotocols") or ()] or None,
+        compression=None,  # the hop inside this machine is not worth it
+        user_agent_header=None,
+        proxy=None,
+        open_timeout=HANDSHAKE_S,
+        ping_interval=None,  # a program that is busy for a while is not dead
+        max_size=MESSAGE_MAX,
+        max_queue=1,
+        close_timeout=5,
+    )
+
+
+async def _pass_on(response: Response, send: Send) -> None:
+    status = response.status_code if 200 <= response.status_code < 600 else 502
+    kind = response.headers.get("content-type", "text/plain").encode("latin-1")
+    await send(
+        {"type": "websocket.http.response.start", "status": status, "headers": [(b"content-type", kind)]}
+    )
+    await send({"type": "websocket.http.response.body", "body": response.body or b""})
 
 
 async def _inward(program: ClientConnection, receive: Receive) -> None:

@@ -22,6 +22,7 @@ from _operator import _compare_digest  # hmac's, without importing hashlib
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
     from thawbox.guest import (
+        asking,
         children,
         commands,
         copying,
@@ -32,11 +33,13 @@ if TYPE_CHECKING or __package__:
         machine,
         processes,
         protocol,
+        warm,
     )
     from thawbox.guest.users import UnknownUser
     from thawbox.guest.wire import Connection, Gone, Refused
 else:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # -I leaves our own folder out
+    import asking
     import children
     import commands
     import copying
@@ -47,6 +50,7 @@ else:
     import machine
     import processes
     import protocol
+    import warm
     from users import UnknownUser
     from wire import Connection, Gone, Refused
 
@@ -275,6 +279,11 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return machine.usage()
         case "place":
             return copying.place(connection, request, agent.root)
+        case "warm":
+            return warm.start(request, agent.environment.shared(), agent.root)
+        case "ask":
+            asking.serve(connection, request, agent.environment.shared(), agent.root)
+            return None
         case "dial":
             dialing.serve(connection, request)
             return None

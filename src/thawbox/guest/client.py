@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from thawbox.errors import GuestFault
 from thawbox.guest.channel import QUICK_S, Endpoint, GuestError, Object, ask, deadline, field
+from thawbox.guest.client_asking import ask_program
 from thawbox.guest.client_commands import (
     Completed,
     Event,
@@ -40,6 +41,7 @@ from thawbox.guest.client_files import (
 from thawbox.guest.client_jobs import Job, job, jobs, kill, start_job
 from thawbox.guest.client_machine import ProcessInfo, System, describe, processes
 from thawbox.guest.client_terminals import Terminal, terminal
+from thawbox.guest.client_warm import warm
 from thawbox.guest.client_watch import Change, watch
 from thawbox.guest.image import INTERPRETER_ARGV
 
@@ -59,6 +61,7 @@ __all__ = [
     "System",
     "Terminal",
     "Value",
+    "ask_program",
     "change_env",
     "command_status",
     "describe",
@@ -88,6 +91,7 @@ __all__ = [
     "url_probe_argv",
     "usage",
     "wait_ready",
+    "warm",
     "watch",
     "write_file",
 ]

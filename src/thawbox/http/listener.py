@@ -42,6 +42,7 @@ def listener(settings: Settings, app: ASGIApp, port: int) -> Listener:
             h11_max_incomplete_event_size=HEAD_MAX,
             forwarded_allow_ips=list(settings.trusted_proxies),
             log_config=None,
+            log_level="warning",  # what it says besides holds whole addresses, and so tokens
             access_log=False,
             server_header=False,
             lifespan="off",

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from thawbox.errors import BuildError
 from thawbox.guest import client
 from thawbox.guest.client import Endpoint
+from thawbox.guest.kernel import NO_IPYKERNEL, start_kernel
 from thawbox.node import spec
 from thawbox.node.contract import Runtime
 from thawbox.node.firewall import GUEST_NAME_SERVER
@@ -66,10 +67,10 @@ async def wake(endpoint: Endpoint) -> None:
 
 
 async def start_program(endpoint: Endpoint, version: Version) -> None:
-    """Run the start command and wait until the ready check passes.
+    """Run the start command, wait until the ready check passes, and have warm what the recipe wants warm.
 
     Raises:
-        BuildError: it failed or was not ready in time; with its last lines of output.
+        BuildError: something failed or was not ready in time; with its last lines of output.
     """
     if version.workdir != "/":
         await client.mkdir(endpoint, version.workdir, parents=True)
@@ -83,6 +84,27 @@ async def start_program(endpoint: Endpoint, version: Version) -> None:
     elif pid is not None:
         await asyncio.sleep(_GRACE_S)
         await _fail_if_dead(endpoint, pid)
+    await _warm_up(endpoint, version)
+
+
+async def _warm_up(endpoint: Endpoint, version: Version) -> None:
+    """Start interpreters with modules, and the IPython kernel."""
+    cwd = version.workdir if version.workdir != "/" else "/workspace"
+    if version.warm:
+        try:
+            await client.warm(endpoint, version.warm, user=version.user, cwd=cwd)
+        except client.GuestError as error:
+            raise BuildError(f"the warm interpreters do not start: {error.message}") from error
+    if version.kernel:
+        done = await start_kernel(endpoint, user=version.user, cwd=cwd, wait=True)
+        if done.exit_code == NO_IPYKERNEL or done.pid == 0:
+            raise BuildError(
+                "the recipe says 'kernel: true', but there is no ipykernel: pip3 install ipykernel first"
+            )
+        if done.exit_code != 0:
+            raise BuildError(
+                f"the IPython kernel does not start: {done.stderr.decode('utf-8', 'replace').strip()}"
+            )
 
 
 async def _wait_until_ready(endpoint: Endpoint, version: Version, check: ReadyCheck, pid: int | None) -> None:

@@ -46,6 +46,8 @@ templates = sa.Table(
     sa.Column("cpu", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
+    sa.Column("min_resources", sa.JSON(none_as_null=True)),  # of the catalogue: vcpu, memory_mb, disk_gb
+    sa.Column("max_resources", sa.JSON(none_as_null=True)),
     sa.Column("status", sa.String(16), nullable=False),  # building, active, failed
     sa.Column("error_message", sa.Text),
     # The version that new sandboxes boot from; stays the old one while an update builds or after it failed.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from thawbox import ids
 from thawbox.store import sandboxes
@@ -210,10 +214,24 @@ async def test_the_interface_is_never_a_program(served: Served) -> None:
     assert at_name.status_code == 401
 
 
-async def test_no_token_in_the_log(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_no_token_in_the_log(
+    served: Served, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger().setLevel(logging.DEBUG)
     async with program(ok()) as inside:
         await log_in(served, inside.port)
         await served.ask(inside.port)
+        for path in (f"/?token={served.token}", f"/terminal?token={served.token}"):
+            url = f"ws://127.0.0.1:{served.port}{path}"
+            host = {"Host": served.host(inside.port)} if path[1] == "?" else {}
+            with contextlib.suppress(InvalidStatus):
+                async with connect(url, additional_headers=host, proxy=None):
+                    pass
+    # The test's own clients speak, too.
+    ours = [
+        record.getMessage() for record in caplog.records if record.name.startswith(("thawbox", "uvicorn"))
+    ]
     said = capsys.readouterr()
-    assert served.token not in said.out + said.err
-    assert "/page" in said.out + said.err  # the request itself is there
+    everything = "\n".join((said.out, said.err, *ours))
+    assert served.token not in everything
+    assert "/page" in everything  # the request itself is there

@@ -299,6 +299,7 @@ SMUGGLED = {
     "folded header": b"Content-Length: 5\r\nX: a\r\n b\r\n\r\nhello",
     "two hosts": b"Host: elsewhere\r\nContent-Length: 5\r\n\r\nhello",
     "header without end": b"X: " + b"y" * 100_000,
+    "connection names what it must not": b"Connection: host, content-length\r\nContent-Length: 5\r\n\r\nhello",
     "nul in header": b"X: a\x00b\r\nContent-Length: 5\r\n\r\nhello",
 }
 

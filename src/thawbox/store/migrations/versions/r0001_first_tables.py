@@ -117,6 +117,8 @@ def upgrade() -> None:
         sa.Column("cpu", sa.Integer(), nullable=False),
         sa.Column("memory_mb", sa.Integer(), nullable=False),
         sa.Column("disk_gb", sa.Integer(), nullable=False),
+        sa.Column("min_resources", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("max_resources", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column("snapshot_key", sa.String(length=64), nullable=True),
