@@ -119,6 +119,10 @@ def test_terminal(seen: dict[str, Any]) -> None:
     )
 
 
+def test_watched_folder(seen: dict[str, Any]) -> None:
+    assert seen["change"] in ("created", "modified")
+
+
 def test_errors(seen: dict[str, Any]) -> None:
     assert seen["wrongKey"]["class"] == "AuthenticationError"
     assert seen["gone"]["class"] == "SandboxExpiredError"  # how it takes a sandbox that is not found

@@ -14,6 +14,8 @@ from thawbox.guest import protocol
 
 Object = dict[str, Any]
 CONNECT_S = 10.0
+READ_AHEAD = 256 * 1024
+"""Bytes that may wait for us; twice as many, and we stop reading."""
 QUICK_S = 10.0
 """Until an operation that only looks something up must have been answered."""
 T = TypeVar("T", int, float, str, bool)
@@ -196,7 +198,7 @@ async def connect(endpoint: Endpoint, op: str, fields: Mapping[str, Any]) -> Asy
         raise GuestError("INVALID", str(error)) from error
     try:
         async with asyncio.timeout(CONNECT_S):
-            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, limit=READ_AHEAD)
     except (OSError, TimeoutError) as error:
         raise GuestFault(
             f"the agent at {endpoint.host}:{endpoint.port} accepts no connection: {error}"

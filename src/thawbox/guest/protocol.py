@@ -165,7 +165,8 @@ class Decoder:
             end = start + HEADER + length
             if len(self._buffer) < end:
                 break
-            frames.append((kind, bytes(self._buffer[start + HEADER : end])))
+            with memoryview(self._buffer) as view:  # slices of a bytearray would be copied twice
+                frames.append((kind, bytes(view[start + HEADER : end])))
             start = end
         del self._buffer[:start]
         return frames

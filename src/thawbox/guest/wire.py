@@ -121,7 +121,7 @@ class Connection:
         """
         while not self.frames:
             try:
-                data = self.sock.recv(protocol.CHUNK)
+                data = self.sock.recv(protocol.FRAME_MAX)
                 if not data:
                     raise Gone
                 self.frames = self._decoder.feed(data)

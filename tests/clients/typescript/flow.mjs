@@ -93,6 +93,15 @@ try {
       break;
     }
   }
+  let written = 0;
+  const writing = setInterval(() => sandbox.files.write(`/workspace/seen-${++written}`, "x").catch(() => {}), 300);
+  for await (const change of sandbox.watchFiles("/workspace")) {
+    if (change.type === "change" && change.path.startsWith("/workspace/seen-")) {
+      seen.change = change.event;
+      break;
+    }
+  }
+  clearInterval(writing);
   seen.missingFile = await failure(() => sandbox.files.read("/workspace/missing"));
   await sandbox.setTimeout(120);
   seen.timeout = (await sandbox.getInfo()).timeoutSeconds;
