@@ -107,7 +107,7 @@ class Local:
     async def _first_command(self, memory: Path | None) -> Laps:
         node = self.node
         name = ids.sandbox_id()
-        greet = functools.partial(introduce, hostname=name, env=self.version.env)
+        greet = functools.partial(introduce, hostname=name, template_env=self.version.env, env={})
         began = time.perf_counter()
         container = await node.create(
             name,

@@ -133,6 +133,13 @@ class InvalidState(UserError):
     title = "Invalid state"
 
 
+class SandboxStopped(InvalidState):
+    """It has files but no programs; coming back without starting it is of no use (contract D)."""
+
+    code = "SANDBOX_STOPPED"
+    title = "Sandbox stopped"
+
+
 class TooLarge(UserError):
     """More bytes than a configured bound."""
 
@@ -211,6 +218,13 @@ class SandboxUnavailable(InternalFault):
     status = 503
     code = "SERVICE_UNAVAILABLE"
     title = "Sandbox unavailable"
+
+
+class SandboxPaused(SandboxUnavailable):
+    """Its programs are frozen; nothing was run (contract D)."""
+
+    code = "SANDBOX_PAUSED"
+    title = "Sandbox paused"
 
 
 class RuntimeFault(InternalFault):

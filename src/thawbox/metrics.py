@@ -30,6 +30,11 @@ SANDBOX_CREATE_SECONDS = Histogram(
     ("path",),  # warm, shell, created, cold
     buckets=_FAST,
 )
+SANDBOX_FREEZE_SECONDS = Histogram(
+    "thawbox_sandbox_freeze_duration_seconds",
+    "Moving a paused or stopped sandbox's memory to disk",
+    buckets=_FAST,
+)
 RESTORE_FAILURES = Counter(
     "thawbox_restore_failures_total", "Snapshots that did not restore, so that the image was booted cold"
 )

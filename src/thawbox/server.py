@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import json
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import IO
 
 from . import log as logs
@@ -16,6 +16,8 @@ from .api.context import ApiContext
 from .build.garbage import Freed, collect
 from .build.service import BuildService
 from .build.stack import unmount_leftovers
+from .control import Control, socket_path
+from .control import listening as control_socket
 from .errors import RuntimeFault
 from .gateway.app import create_gateway
 from .gateway.callbacks import delivering
@@ -25,6 +27,7 @@ from .node.containers import Node
 from .node.layout import Layout
 from .node.open import close_node, open_node
 from .node.selftest import is_proven, run_selftest
+from .sandboxes.events import Events
 from .sandboxes.garbage import Pins
 from .sandboxes.service import SandboxService
 from .sandboxes.tokens import open_signer
@@ -43,6 +46,7 @@ class Parts:
     pins: Pins
     builds: BuildService
     sandboxes: SandboxService
+    events: Events
 
 
 async def serve(settings: Settings) -> None:
@@ -62,21 +66,22 @@ async def serve(settings: Settings) -> None:
                 builder=parts.builds,
                 sandboxes=parts.sandboxes,
                 tokens=open_signer(settings),
+                events=parts.events,
             )
-            async with _controlled(settings, parts):
+            control = Control(parts.node.layout, parts.database, parts.pins, parts.builds)
+            async with control_socket(settings, control):
                 await _listen(settings, context)
 
 
 async def collect_garbage(settings: Settings) -> Freed:
     """Remove what nothing refers to; by the running server if there is one, since it knows what is under way."""
-    socket = Layout(settings.state).state / "control.sock"
     try:
-        reader, writer = await asyncio.open_unix_connection(socket)
+        reader, writer = await asyncio.open_unix_connection(socket_path(settings))
     except OSError:
         with _locked(settings):
             async with _opened(settings) as (layout, database):
                 return await collect(layout, database, Pins())
-    writer.write(b"gc\n")
+    writer.write(b'{"op": "gc"}\n')
     answer = json.loads(await reader.read())
     writer.close()
     return Freed(**answer)
@@ -97,13 +102,14 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Layout, Database]]:
 async def _parts(settings: Settings) -> AsyncIterator[Parts]:
     node = await open_node(settings)
     database = await open_database(settings)
-    pins = Pins()
+    pins, events = Pins(), Events()
     parts = Parts(
         node=node,
         database=database,
         pins=pins,
         builds=BuildService(node, database, settings, pins),
-        sandboxes=SandboxService(node, database, settings, pins),
+        sandboxes=SandboxService(node, database, settings, pins, events),
+        events=events,
     )
     try:
         await unmount_leftovers(node.layout)
@@ -132,6 +138,7 @@ async def _listen(settings: Settings, context: ApiContext) -> None:
             task.result()
         raise RuntimeFault("a listener ended by itself")
     finally:
+        context.events.close()
         for server in servers:
             server.should_exit = True
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -144,29 +151,6 @@ def _for_gateway(context: ApiContext) -> GatewayContext:
         sandboxes=context.sandboxes,
         tokens=context.tokens,
     )
-
-
-@contextlib.asynccontextmanager
-async def _controlled(settings: Settings, parts: Parts) -> AsyncIterator[None]:
-    """A socket in the state folder, which is root's alone, for what only this process can do."""
-    path = Layout(settings.state).state / "control.sock"
-    path.unlink(missing_ok=True)
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if await reader.readline() == b"gc\n":
-                freed = await collect(parts.node.layout, parts.database, parts.pins)
-                writer.write(json.dumps(asdict(freed)).encode())
-                await writer.drain()
-        finally:
-            writer.close()
-
-    server = await asyncio.start_unix_server(answer, path)
-    try:
-        async with server:
-            yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -126,6 +126,10 @@ class Settings(BaseSettings):
     # Sandboxes.
     callback_allow: tuple[str, ...] = ()
     """Networks that callbacks of asynchronous executions may go to although they are not public."""
+    pause_memory_s: int = Field(60, ge=0)
+    """How long a paused sandbox keeps its memory before it moves to disk; 0: it moves at once."""
+    memory_reserve_mb: int = Field(256, ge=0)
+    """With less memory free than this, paused sandboxes move to disk and no new one starts; 0: no such floor."""
     token_ttl_s: int = Field(86_400, ge=3601)
     """How long a sandbox's token is valid; clients renew it when an hour is left."""
     file_roots: tuple[str, ...] = ()

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from thawbox import ids
-from thawbox.errors import AliasExists, SandboxNotFound, SandboxUnavailable, TemplateNotReady
+from thawbox.errors import (
+    AliasExists,
+    SandboxNotFound,
+    SandboxPaused,
+    SandboxStopped,
+    SandboxUnavailable,
+    TemplateNotReady,
+)
 from thawbox.guest.client import Endpoint
 from thawbox.sandboxes.contract import SandboxDefaults
+from thawbox.sandboxes.states import Action, applies
 from thawbox.store import builds, sandboxes, templates
 from thawbox.store.builds import BuildRow
 from thawbox.store.database import Database
@@ -125,6 +133,67 @@ class FakeSandboxes:
         self.environments[row.id] = env
         return row
 
+    async def pause(self, sandbox: SandboxRow) -> SandboxRow:
+        """Set the status, if it may be set."""
+        return await self._change(Action.PAUSE, sandbox, "paused")
+
+    async def resume(self, sandbox: SandboxRow) -> SandboxRow:
+        """Set the status, if it may be set."""
+        return await self._change(Action.RESUME, sandbox, "running")
+
+    async def stop_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
+        """Set the status, if it may be set."""
+        return await self._change(Action.STOP, sandbox, "stopped")
+
+    async def start_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
+        """Set the status, if it may be set."""
+        return await self._change(Action.START, sandbox, "running")
+
+    async def _change(self, action: Action, sandbox: SandboxRow, status: str) -> SandboxRow:
+        applies(action, sandbox)
+        async with self.database.write() as c:
+            await sandboxes.update(c, sandbox.id, status=status)
+        return replace(sandbox, status=status)
+
+    async def fork(
+        self, sandbox: SandboxRow, count: int, *, env: Mapping[str, str], timeout_seconds: int | None
+    ) -> list[SandboxRow]:
+        """Store copies of the row."""
+        now = time.time()
+        end = None if timeout_seconds is None else now + timeout_seconds
+        copies = [
+            replace(
+                sandbox,
+                id=ids.sandbox_id(),
+                status="running",
+                created_at=now,
+                timeout_seconds=timeout_seconds,
+                expires_at=end,
+            )
+            for _ in range(count)
+        ]
+        async with self.database.write() as c:
+            for copy in copies:
+                await sandboxes.insert(c, copy)
+        self.environments.update({copy.id: {**self.environments[sandbox.id], **env} for copy in copies})
+        return copies
+
+    async def save(self, sandbox: SandboxRow, name: str, description: str) -> TemplateRow:
+        """Store an active template."""
+        async with self.database.write() as c:
+            if await templates.get_own(c, sandbox.organization_id, name) is not None:
+                raise AliasExists(f"A template with alias '{name}' already exists")
+            return await templates.create(
+                c,
+                organization_id=sandbox.organization_id,
+                name=name,
+                description=description,
+                cpu=sandbox.cpu,
+                memory_mb=sandbox.memory_mb,
+                disk_gb=sandbox.disk_gb,
+                status="active",
+            )
+
     async def delete(self, sandbox: SandboxRow) -> None:
         """Remove the row."""
         async with self.database.write() as c:
@@ -133,6 +202,10 @@ class FakeSandboxes:
 
     async def endpoint(self, sandbox: SandboxRow) -> Endpoint:
         """The one address."""
+        if sandbox.status == "paused":
+            raise SandboxPaused(f"Sandbox {sandbox.id} is paused", retry_after=1)
+        if sandbox.status == "stopped":
+            raise SandboxStopped(f"Sandbox {sandbox.id} is stopped")
         if sandbox.status != "running" or self.address is None:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} is {sandbox.status}")
         return self.address

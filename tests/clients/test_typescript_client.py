@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -89,6 +90,20 @@ def test_commands_and_files(seen: dict[str, Any]) -> None:
     assert seen["bad"] == {"code": 7, "stdout": "out\n", "stderr": "err\n"}
     assert seen["read"] == "häß\n"
     assert seen["missingFile"]["class"] == "FileNotFoundError"
+
+
+def test_files(seen: dict[str, Any]) -> None:
+    assert (seen["bytes"], seen["upload"], seen["exists"], seen["removed"]) == (True, True, True, True)
+    listed = seen["listed_files"]
+    assert (listed["folder"], listed["bytes"], listed["up load.mjs"]) == (True, False, False)
+
+
+def test_terminal(seen: dict[str, Any]) -> None:
+    assert seen["terminal"]["exit"] == 3
+    assert "43 132" in seen["terminal"]["printed"]
+    assert [f"line-{number}" for number in range(1, 51)] == re.findall(
+        r"^line-\d+$", seen["terminal"]["printed"].replace("\r", ""), re.MULTILINE
+    )
 
 
 def test_errors(seen: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -25,12 +26,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def own_server(tmp_path: Path, server: Server) -> Iterator[Server]:
-    """A server, not started, for a test that kills it, counts what it left, or needs other settings.
+    """A server, not started, for a test that kills it, counts what it left, or needs other settings."""
+    with server_of_its_own(tmp_path, server) as own:
+        yield own
 
-    It has the base images that the shared server has by now; they take 20 s each to make.
-    """
+
+@contextlib.contextmanager
+def server_of_its_own(folder: Path, server: Server) -> Iterator[Server]:
+    """A server, not started, with the base images that the shared server has by now; they take 20 s each to make."""
     server.build({"alias": f"base-{time.time_ns()}", "steps": [{"type": "from", "image": "debian:12"}]})
-    own = Server(tmp_path / "state")
+    own = Server(folder / "state")
     own.state.mkdir(mode=0o700)
     subprocess.run(["cp", "-al", server.state / "layers", own.state / "layers"], check=True)
     own.state.joinpath("runtime").mkdir()

@@ -9,7 +9,7 @@ from thawbox.http import errors, openapi
 from thawbox.http.limits import RequestLimiter
 from thawbox.http.middleware import RequestMiddleware
 
-from . import account, builds, health, sandboxes, templates, uploads
+from . import account, builds, copies, events, health, lifecycle, sandboxes, templates, uploads
 from .auth import KeyMiddleware
 from .context import ApiContext
 from .upload_urls import UPLOAD_PREFIX
@@ -37,7 +37,8 @@ def create_app(context: ApiContext) -> FastAPI:
     app.add_middleware(RequestMiddleware, plane="api", limiter=limiter)  # added last: outermost
     errors.install(app, gateway=False)
     # builds and uploads come before templates: /v1/templates/build is not a template's name.
-    for module in (health, builds, uploads, templates, sandboxes, account):
+    # events come before both: stream is no template's name and no sandbox's id.
+    for module in (health, builds, uploads, events, templates, sandboxes, lifecycle, copies, account):
         app.include_router(module.router)
     openapi.describe(app, schemes=_SCHEMES, public={"/health", UPLOAD_PREFIX + "{file_id}"})
     return app

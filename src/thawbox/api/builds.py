@@ -104,6 +104,16 @@ _RECIPE: dict[str, Any] = {
         "startCmd": {"type": ["string", "null"]},
         "readyCmd": {"type": ["object", "string", "null"]},
         "registry_credentials": {"type": ["object", "null"]},
+        "warm": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Python modules that interpreters in the memory snapshot have imported; not in HopX.",
+        },
+        "kernel": {
+            "type": "boolean",
+            "default": False,
+            "description": "Start an IPython kernel before the freeze; not in HopX.",
+        },
     },
     "example": {
         "alias": "my-python-template",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from thawbox.build.contract import Builder
 from thawbox.sandboxes.contract import SandboxDefaults, Sandboxes
+from thawbox.sandboxes.events import Events
 from thawbox.sandboxes.tokens import TokenSigner
 from thawbox.settings import Settings
 from thawbox.store.database import Database
@@ -25,6 +26,7 @@ class ApiContext:
     builder: Builder
     sandboxes: Sandboxes
     tokens: TokenSigner
+    events: Events = field(default_factory=Events)
 
 
 def context_of(request: Request) -> ApiContext:

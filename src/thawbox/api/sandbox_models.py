@@ -42,6 +42,7 @@ class SandboxFields(BaseModel):
     timeout_seconds: int | None
     expires_at: str | None
     created_at: str
+    error_message: str | None = None
 
 
 class SandboxObject(SandboxFields):
@@ -50,11 +51,24 @@ class SandboxObject(SandboxFields):
     request_id: str
 
 
-class CreatedSandbox(SandboxFields):
-    """A new sandbox, with the token that opens it at ``public_host``."""
+class NewSandbox(SandboxFields):
+    """A new sandbox among others, with the token that opens it."""
 
     auth_token: str
     token_expires_at: str
+
+
+class CreatedSandbox(NewSandbox):
+    """A new sandbox, with the token that opens it at ``public_host``."""
+
+    request_id: str
+
+
+class ForkedSandboxes(BaseModel):
+    """New sandboxes that are copies of one."""
+
+    object: Literal["list"] = "list"
+    data: list[NewSandbox]
     request_id: str
 
 
@@ -83,6 +97,15 @@ class TimeoutSet(BaseModel):
     id: str
     timeout_seconds: int | None
     expires_at: str | None
+    request_id: str
+
+
+class StateChanged(BaseModel):
+    """The state that it is in now; the address never changes."""
+
+    id: str
+    status: Literal["running", "paused", "stopped"]
+    public_host: str
     request_id: str
 
 
@@ -116,4 +139,5 @@ def fields_of(request: Request, settings: Settings, row: SandboxRow) -> dict[str
         "timeout_seconds": row.timeout_seconds,
         "expires_at": rfc3339_or_none(row.expires_at),
         "created_at": rfc3339(row.created_at),
+        "error_message": row.reason if row.status == "error" else None,
     }

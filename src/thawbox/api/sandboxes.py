@@ -56,12 +56,7 @@ class CreateSandbox(Body):
     @classmethod
     def usable(cls, env_vars: dict[str, str] | None) -> dict[str, str] | None:
         """Only what can be an environment."""
-        for name, value in (env_vars or {}).items():
-            if not name or "=" in name or "\x00" in name:
-                raise ValueError("a variable's name must not be empty nor hold '=' or NUL")
-            if "\x00" in value:
-                raise ValueError("a variable's value must not hold NUL")
-        return env_vars
+        return usable_environment(env_vars)
 
     @field_validator("public_ports")
     @classmethod
@@ -70,6 +65,20 @@ class CreateSandbox(Body):
         if isinstance(public_ports, list) and len(public_ports) > PUBLIC_PORTS_MAX:
             raise ValueError(f"at most {PUBLIC_PORTS_MAX} ports can be named; true stands for all")
         return public_ports
+
+
+def usable_environment(env_vars: dict[str, str] | None) -> dict[str, str] | None:
+    """What it is given, if an environment can hold it.
+
+    Raises:
+        ValueError: for pydantic.
+    """
+    for name, value in (env_vars or {}).items():
+        if not name or "=" in name or "\x00" in name:
+            raise ValueError("a variable's name must not be empty nor hold '=' or NUL")
+        if "\x00" in value:
+            raise ValueError("a variable's value must not hold NUL")
+    return env_vars
 
 
 class SetTimeout(Body):

@@ -92,14 +92,14 @@ async def list_templates(
     async with context_of(request).database.read() as connection:
         rows = await templates.list_visible(connection, caller_of(request).organization_id)
     wanted = [row for row in rows if _same(category, row.category) and _same(language, row.language)]
-    return TemplateList(data=[TemplateItem(**_item(row)) for row in wanted], request_id=context.request_id())
+    return TemplateList(data=[item_of(row) for row in wanted], request_id=context.request_id())
 
 
 @router.get("/v1/templates/{reference}", responses=openapi.errors(404))
 async def get_template(request: Request, reference: Reference) -> TemplateDetail:
     """One template, by name or id."""
     row = await find_template(request, reference)
-    return _detail(row, context_of(request).settings)
+    return detail_of(row, context_of(request).settings)
 
 
 @router.delete("/v1/templates/{reference}", responses=openapi.errors(403, 404, 409))
@@ -146,18 +146,29 @@ def _same(wanted: str | None, actual: str | None) -> bool:
     return wanted is None or wanted.casefold() == (actual or "").casefold()
 
 
-def _detail(row: TemplateRow, settings: Settings) -> TemplateDetail:
+def detail_of(row: TemplateRow, settings: Settings) -> TemplateDetail:
+    """A template as an answer of its own."""
     return TemplateDetail(
         **_item(row),
-        min_resources=Resources(vcpu=1, memory_mb=128, disk_gb=1),
+        min_resources=Resources(**row.min_resources or {"vcpu": 1, "memory_mb": 128, "disk_gb": 1}),
         max_resources=Resources(
-            vcpu=settings.max_cpu, memory_mb=settings.max_memory_mb, disk_gb=settings.max_disk_gb
+            **row.max_resources
+            or {
+                "vcpu": settings.max_cpu,
+                "memory_mb": settings.max_memory_mb,
+                "disk_gb": settings.max_disk_gb,
+            }
         ),
         popularity_score=row.popularity_score,
         docs_url=row.docs_url or "",
         error_message=row.error_message if row.status == "failed" else None,
         request_id=context.request_id(),
     )
+
+
+def item_of(row: TemplateRow) -> TemplateItem:
+    """A template among others."""
+    return TemplateItem(**_item(row))
 
 
 def _item(row: TemplateRow) -> dict[str, Any]:

@@ -232,6 +232,8 @@ def _version(recipe: Recipe, setting: Setting, chain: list[Layer], link: str) ->
         user=setting.user,
         start_cmd=setting.start_cmd,
         ready=recipe.ready,
+        warm=recipe.warm,
+        kernel=recipe.kernel,
         cpu=recipe.cpu,
         memory_mb=recipe.memory_mb,
         disk_gb=recipe.disk_gb,

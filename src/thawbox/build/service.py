@@ -12,7 +12,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +20,7 @@ from structlog.contextvars import bound_contextvars
 
 from thawbox import log as logs
 from thawbox import metrics
+from thawbox.catalogue.entries import Entry
 from thawbox.errors import AliasExists, BuildError, ThawboxError
 from thawbox.node.containers import Node
 from thawbox.sandboxes.garbage import Pins, remove_unreferenced_uploads, retire_versions
@@ -27,6 +28,7 @@ from thawbox.settings import Settings
 from thawbox.store import builds, templates
 from thawbox.store.builds import BuildRow
 from thawbox.store.database import Database
+from thawbox.store.templates import TemplateRow
 from thawbox.templates import codec
 from thawbox.templates import version as versions
 from thawbox.templates.recipe import Recipe
@@ -93,19 +95,7 @@ class BuildService:
             if existing is not None and not recipe.update and existing.status != builds.FAILED:
                 raise AliasExists(f"A template with alias '{recipe.name}' already exists")
             await quota.check(connection, self._settings, organization_id)
-            if existing is None:
-                template = await templates.create(
-                    connection,
-                    organization_id=organization_id,
-                    name=recipe.name,
-                    cpu=recipe.cpu,
-                    memory_mb=recipe.memory_mb,
-                    disk_gb=recipe.disk_gb,
-                )
-                template_id = template.id
-            else:
-                template_id = existing.id
-                await templates.update(connection, template_id, status=builds.BUILDING, error_message=None)
+            template_id = await _template_to_build(connection, organization_id, recipe, existing)
             await self._supersede(connection, template_id)
             await builds.create(
                 connection,
@@ -113,6 +103,32 @@ class BuildService:
                 organization_id=organization_id,
                 recipe={"recipe": codec.recipe_to_json(recipe), "files": copies.to_json(blobs)},
                 credentials=codec.credentials_to_json(recipe.credentials) if recipe.credentials else None,
+            )
+        self._work.set()
+        return template_id
+
+    async def submit_public(self, entry: Entry, *, skip_cache: bool = False) -> int:
+        """Queue a build of a ready-made template; returns the template's id. It belongs to no organisation and
+        counts against no quota. One that waits or runs already is the answer, too.
+
+        Raises:
+            InvalidTemplate: the settings allow less than it needs.
+        """
+        recipe = replace(entry.recipe(self._settings), update=True, skip_cache=skip_cache)
+        async with self._database.write() as connection:
+            existing = await templates.get_own(connection, None, recipe.name)
+            if existing is not None:
+                newest = await builds.newest(connection, existing.id)
+                if newest is not None and not newest.ended:
+                    return existing.id
+            template_id = await _template_to_build(connection, None, recipe, existing)
+            await templates.update(connection, template_id, **asdict(entry.about))
+            await builds.create(
+                connection,
+                template_id=template_id,
+                organization_id=builds.CATALOGUE,
+                recipe={"recipe": codec.recipe_to_json(recipe), "files": copies.to_json({})},
+                counts=False,
             )
         self._work.set()
         return template_id
@@ -258,7 +274,12 @@ class BuildService:
         job_log.write("ERROR", f"❌ build failed: {message}")
         async with self._database.write() as connection:
             await builds.finish(connection, row.id, status=builds.FAILED, error_message=message)
-            await templates.update(connection, row.template_id, status=builds.FAILED, error_message=message)
+            status = builds.FAILED
+            if row.organization_id == builds.CATALOGUE:
+                # Everybody uses it: what was built before goes on serving, as if nothing had been tried.
+                before = await templates.get(connection, row.template_id)
+                status = builds.ACTIVE if before and before.snapshot_key else builds.FAILED
+            await templates.update(connection, row.template_id, status=status, error_message=message)
         await self._clean()
 
     async def _clean(self) -> None:
@@ -273,6 +294,8 @@ class BuildService:
             version = versions.load(self._node.layout, key)
             if version is None:
                 continue
+            if version.from_sandbox:
+                continue  # cannot be made again; who creates a sandbox of it is told
             if version.memory is not None and version.memory.runsc_sha256 == self._node.runsc.digest:
                 continue
             try:
@@ -284,3 +307,21 @@ class BuildService:
                         await freeze(self._node, version)
             except (BuildError, ThawboxError) as error:
                 log.error("snapshot_not_made_again", snapshot=key, error=str(error))
+
+
+async def _template_to_build(
+    connection: AsyncConnection, organization_id: int | None, recipe: Recipe, existing: TemplateRow | None
+) -> int:
+    """The id of the template, new or to be replaced, whose status says that it is being built."""
+    if existing is not None:
+        await templates.update(connection, existing.id, status=builds.BUILDING, error_message=None)
+        return existing.id
+    template = await templates.create(
+        connection,
+        organization_id=organization_id,
+        name=recipe.name,
+        cpu=recipe.cpu,
+        memory_mb=recipe.memory_mb,
+        disk_gb=recipe.disk_gb,
+    )
+    return template.id

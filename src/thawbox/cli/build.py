@@ -109,7 +109,7 @@ def build_template(server: Server, source: Source, context: Path, out: Console) 
             raise Failure(f"{error.message} Replace it with --update, or choose another --name.") from error
         raise
     try:
-        with _progress(out, began) as on_status:
+        with progress_line(out, began) as on_status:
             status = follow(
                 server,
                 accepted["build_id"],
@@ -152,7 +152,7 @@ def _read(file: str) -> str:
 
 
 @contextmanager
-def _progress(out: Console, began: float) -> Iterator[Callable[[dict[str, Any]], None]]:
+def progress_line(out: Console, began: float) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A line below the log with the step, the percentage and the time, if somebody is there to see it."""
     if not out.is_terminal:
         yield lambda _status: None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +32,16 @@ class Finished:
 
 
 def run_command(
-    gateway: httpx.Client, command: Sequence[str], *, stdin: bytes = b"", timeout_s: int
+    gateway: httpx.Client,
+    command: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    timeout_s: int,
+    variables: Mapping[str, str] | None = None,
 ) -> Finished:
-    """Run ``command`` to its end; input and output are passed on byte for byte.
+    """Run ``command`` to its end, with ``variables`` on top of the sandbox's environment.
+
+    Input and output are passed on byte for byte.
 
     POST /commands/run carries text only, so bytes travel through files in the sandbox's /tmp, which stay there.
     Input and each output stream are limited by what the gateway reads and writes at once (32 MiB).
@@ -50,7 +58,7 @@ def run_command(
         body = {"path": f"{prefix}.in", "content": content, "encoding": "base64", "mode": "0644"}
         _call(gateway, "POST", "/files/write", 60, json=body)
     argv = ["/bin/sh", "-c", _REDIRECTED, "sh", prefix, *command]
-    result = run_plain(gateway, argv, timeout_s=timeout_s)
+    result = run_plain(gateway, argv, timeout_s=timeout_s, variables=variables)
     said = result.stderr  # the shell's, or the gateway's remark that time is over
     return Finished(
         exit_code=result.exit_code,
@@ -59,15 +67,31 @@ def run_command(
     )
 
 
-def run_plain(gateway: httpx.Client, command: Sequence[str], *, timeout_s: int) -> Finished:
+def run_plain(
+    gateway: httpx.Client,
+    command: Sequence[str],
+    *,
+    timeout_s: int,
+    variables: Mapping[str, str] | None = None,
+) -> Finished:
     """Run ``command`` in one request, output as text: bytes that are not UTF-8 come as replacement characters."""
-    body = {"command": command[0], "args": list(command[1:]), "timeout": timeout_s}
+    body: dict[str, Any] = {"command": command[0], "args": list(command[1:]), "timeout": timeout_s}
+    if variables:
+        body["env"] = dict(variables)
     result = _call(gateway, "POST", "/commands/run", timeout_s, json=body)
     return Finished(
         exit_code=int(result["exit_code"]),
         stdout=str(result.get("stdout") or "").encode(),
         stderr=str(result.get("stderr") or "").encode(),
     )
+
+
+def print_finished(finished: Finished) -> None:
+    """What it printed, to our own standard output and error."""
+    for stream, content in ((sys.stdout, finished.stdout), (sys.stderr, finished.stderr)):
+        stream.flush()
+        stream.buffer.write(content)
+        stream.buffer.flush()
 
 
 def _fetch(gateway: httpx.Client, path: str) -> bytes:

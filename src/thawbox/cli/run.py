@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
+from . import attach
 from .client import Server, connect, connect_sandbox
 from .failure import Failure
 from .options import pairs
-from .remote import run_command
+from .remote import print_finished, run_command
 from .sandboxes import delete_sandbox
 
 _GRACE_S = 60
@@ -47,13 +48,15 @@ _GRACE_S = 60
 def run(template: str, command: tuple[str, ...], keep: bool, variables: dict[str, str], timeout: int) -> None:
     """Run CMD in a fresh sandbox of TEMPLATE (a name or an id), then delete the sandbox.
 
-    Standard input, output and error and the exit status are passed through. Input that is piped is read to
-    its end first; output is shown when the command has ended. Without CMD, piped input is run as a shell
+    From a terminal to a terminal, CMD has a terminal of its own inside: keys go in one by one, output comes as
+    it is printed. Otherwise standard input, output and error and the exit status are passed through: input is
+    read to its end first, output is shown when the command has ended. Without CMD, piped input is run as a shell
     script, and with --keep the sandbox is just started.
 
     \b
     Examples:
       thaw run hello -- python3 -c 'print(6 * 7)'
+      thaw run hello -- bash
       echo 'SELECT 1;' | thaw run tools -- sqlite3
       thaw run hello --env DEBUG=1 --timeout 60 -- ./test.sh
       id=$(thaw run hello --keep)
@@ -92,12 +95,11 @@ def create(server: Server, template: str, variables: dict[str, str], lifetime: i
 
 
 def _run_in(sandbox: dict[str, Any], command: tuple[str, ...], stdin: bytes, timeout: int) -> int:
+    if attach.possible():
+        return attach.attach(sandbox, command, {})
     with connect_sandbox(sandbox) as gateway:
         finished = run_command(gateway, command, stdin=stdin, timeout_s=timeout)
-    for stream, content in ((sys.stdout, finished.stdout), (sys.stderr, finished.stderr)):
-        stream.flush()
-        stream.buffer.write(content)
-        stream.buffer.flush()
+    print_finished(finished)
     return finished.exit_code
 
 

@@ -21,13 +21,15 @@ from . import (
     files,
     health,
     info,
-    jupyter,
+    ipython,
     listing,
     metrics,
     processes,
+    stream,
     tcp,
     terminal,
     transfers,
+    watch,
 )
 from .concurrency import Concurrency
 from .context import GatewayContext
@@ -46,17 +48,19 @@ _GROUPS = (
     files,
     listing,
     transfers,
+    watch,
     metrics,
-    jupyter,
+    ipython,
+    stream,
     terminal,
     tcp,
 )
 """Of the sandbox API; a file each, with its routes in ``router``."""
 
 _DESCRIPTION = (
-    "Inside one sandbox: the token says which, or a host name of its own. Besides, WebSockets at /terminal and "
-    "/tcp/{port}, and the programs inside at the sandbox's preview_url. Every answer has a request id, every "
-    "error the same shape."
+    "Inside one sandbox: the token says which, or a host name of its own. Besides, WebSockets at /terminal, "
+    "/files/watch and /tcp/{port}, and the programs inside at the sandbox's preview_url. Every answer has a "
+    "request id, every error the same shape."
 )
 _SCHEMES = {
     "Token": {

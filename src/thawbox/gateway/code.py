@@ -71,6 +71,7 @@ async def _run_as(place: Place, asked: ExecuteCode, way: Invocation, cwd: str) -
         output_limit=execution.OUTPUT_LIMIT,
         result_limit=RICH_LIMIT if way.rich else None,
         scratch=way.scratch,
+        imports=way.imports,
     )
 
 

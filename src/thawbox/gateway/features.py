@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 from thawbox.guest import client
+from thawbox.guest.kernel import kernel_status
 
 from . import languages
 from .execution import Place
@@ -26,10 +27,10 @@ async def features_of(place: Place) -> dict[str, Any]:
         "code_execution": bool(found),
         "file_operations": True,
         "terminal_access": True,
-        "websocket_streaming": False,
+        "websocket_streaming": True,
         "rich_output": "python" in found,
         "background_jobs": True,
-        "ipython_kernel": False,
+        "ipython_kernel": await kernel_status(place.endpoint, user=place.defaults.user) is not None,
         "system_metrics": True,
         "desktop": False,
         "languages": found,

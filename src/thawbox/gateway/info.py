@@ -174,7 +174,7 @@ def _endpoints(request: Request) -> dict[str, str]:
     """A name for each path that is served -> its methods and the path."""
     app: FastAPI = request.app
     return {
-        re.sub(r"[^a-z]+", "_", path).strip("_"): f"{'|'.join(sorted(methods)).upper()} {path}"
+        re.sub(r"[^a-z]+", "_", path).strip("_") or "root": f"{'|'.join(sorted(methods)).upper()} {path}"
         for path, methods in app.openapi()["paths"].items()
     }
 

@@ -16,6 +16,8 @@ RUNNER = f"{MOUNT_POINT}/python/run.py"
 _ARGUMENT_MAX = 100 * 1024
 """The kernel takes 128 KB as one argument; longer code goes another way."""
 _MODULE = re.compile(r"^\s*(import\b\s*[^(.\s]|export\s)", re.MULTILINE)
+_IMPORT = re.compile(r"\b(?:import|from)[ \t]+([\w., \t]+)")
+_IMPORTS_MAX = 50
 
 _ALIASES = {
     "python": "python",
@@ -55,6 +57,8 @@ class Invocation:
     stdin: bytes | None = None
     rich: bool = False
     scratch: bool = False
+    imports: tuple[str, ...] = ()
+    """Modules that Python code names in its imports"""
 
 
 def named(language: str) -> str:
@@ -74,7 +78,10 @@ def invocations(language: str, code: str) -> list[Invocation]:
     text = code.encode()
     match language:
         case "python":
-            return [Invocation((name, RUNNER), text, rich=True) for name in _PROGRAMS["python"]]
+            imports = imported(code)
+            return [
+                Invocation((name, RUNNER), text, rich=True, imports=imports) for name in _PROGRAMS["python"]
+            ]
         case "javascript":
             kind = ("--input-type=module",) if _MODULE.search(code) else ()
             return [Invocation((name, *kind, "-"), text) for name in _PROGRAMS["javascript"]]
@@ -91,6 +98,17 @@ def invocations(language: str, code: str) -> list[Invocation]:
                 return [Invocation((program, "-c", code))]
             script = f"exec 9<&0 0< /dev/null; exec {program} /proc/self/fd/9"
             return [Invocation(("/bin/sh", "-c", script), text)]
+
+
+def imported(code: str) -> tuple[str, ...]:
+    """Top-level names of the modules that Python code imports, as far as one can see without running it."""
+    names = (
+        words.split()[0].partition(".")[0]
+        for tail in _IMPORT.findall(code)
+        for words in tail.split(",")
+        if words.split()
+    )
+    return tuple(dict.fromkeys(names))[:_IMPORTS_MAX]
 
 
 def lacks(language: str, pid: int, exit_code: int | None, stderr: str | bytes) -> bool:

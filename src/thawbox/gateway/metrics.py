@@ -88,7 +88,7 @@ async def system_of(place: Place) -> dict[str, Any]:
     cores = place.sandbox.cpu
     return {
         "cpu": {"usage_percent": round(min(100.0, 100 * busy / cores), 2), "cores": cores},
-        "memory": _space(usage["memory_total"], usage["memory_used"]),
+        "memory": _space(place.sandbox.memory_mb * 2**20, usage["memory_used"]),
         "disk": _space(usage["disk_total"], usage["disk_used"]),
         "uptime": round(time.time() - place.sandbox.created_at, 3),
     }

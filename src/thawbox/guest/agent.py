@@ -22,6 +22,7 @@ from _operator import _compare_digest  # hmac's, without importing hashlib
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
     from thawbox.guest import (
+        asking,
         children,
         commands,
         copying,
@@ -32,11 +33,13 @@ if TYPE_CHECKING or __package__:
         machine,
         processes,
         protocol,
+        warm,
     )
     from thawbox.guest.users import UnknownUser
     from thawbox.guest.wire import Connection, Gone, Refused
 else:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # -I leaves our own folder out
+    import asking
     import children
     import commands
     import copying
@@ -47,6 +50,7 @@ else:
     import machine
     import processes
     import protocol
+    import warm
     from users import UnknownUser
     from wire import Connection, Gone, Refused
 
@@ -232,6 +236,9 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
         case "terminal":
             _serve_terminal(agent, connection, request)
             return None
+        case "watch":
+            _serve_watch(connection, request)
+            return None
         case "init":
             return machine.init(request, agent.environment, agent.root)
         case "env":
@@ -272,13 +279,31 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return machine.usage()
         case "place":
             return copying.place(connection, request, agent.root)
+        case "warm":
+            return warm.start(request, agent.environment.shared(), agent.root)
+        case "ask":
+            asking.serve(connection, request, agent.environment.shared(), agent.root)
+            return None
         case "dial":
             dialing.serve(connection, request)
             return None
         case "quiesce":
             return machine.quiesce()
+        case "renew":
+            connection.send_object(protocol.RESULT, {})
+            connection.goodbye()
+            machine.renew()
+            return None
         case op:
             raise Refused("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
+
+
+def _serve_watch(connection: Connection, request: Request) -> None:
+    if TYPE_CHECKING or __package__:
+        from thawbox.guest import watching
+    else:
+        import watching
+    watching.serve(connection, request)
 
 
 def _serve_terminal(agent: _Agent, connection: Connection, request: Request) -> None:

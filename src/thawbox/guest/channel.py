@@ -41,7 +41,7 @@ def field(value: Mapping[str, Any], name: str, kind: type[T]) -> T:
     """The field ``name`` of an answer, checked; a whole number passes as float.
 
     Raises:
-        GuestFault: it is missing, of another type, or not finite.
+        GuestFault: it is missing, of another type, not finite, or beyond 64 bits.
     """
     found: Any = value.get(name)
     if kind is float and isinstance(found, int) and not isinstance(found, bool) and abs(found) < 2**63:
@@ -49,7 +49,32 @@ def field(value: Mapping[str, Any], name: str, kind: type[T]) -> T:
     wrong_bool = isinstance(found, bool) and kind is not bool
     if not isinstance(found, kind) or wrong_bool or (isinstance(found, float) and not math.isfinite(found)):
         raise GuestFault(f"the agent's answer has no proper {name!r}")
+    if isinstance(found, int) and abs(found) >= 2**63:
+        raise GuestFault(f"the agent's answer has a {name!r} that is too large")
     return found
+
+
+def text_field(value: Mapping[str, Any], name: str) -> str:
+    """As ``field``, for text that answers hold; names of files, which may be any bytes, are not such.
+
+    Raises:
+        GuestFault: as ``field``, or it is no Unicode.
+    """
+    found = field(value, name, str)
+    if not is_unicode(found):
+        raise GuestFault(f"the agent's answer has a {name!r} that is no Unicode")
+    return found
+
+
+def is_unicode(text: str) -> bool:
+    """Whether ``text`` can be written as UTF-8: JSON can spell half a surrogate pair, which no answer can hold."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Channel:
@@ -93,7 +118,9 @@ class Channel:
         kind, payload = self._frames.pop(0)
         if kind == protocol.ERROR:
             value = self.object(payload)
-            raise GuestError(field(value, "code", str)[:64], field(value, "message", str)[:8192])
+            # A message may quote the name of a file, which may be any bytes.
+            message = field(value, "message", str)[:8192].encode("utf-8", "replace").decode()
+            raise GuestError(text_field(value, "code")[:64], message)
         return kind, payload
 
     async def expect_object(self, kind: int) -> Object:

@@ -59,6 +59,8 @@ _children: dict[int, Child] = {}
 _finished: dict[int, int] = {}
 _idle = _thread.allocate_lock()
 _idle.acquire()
+lender: "_Lender | None" = None
+"""Has a process that waits already run a program, if it can (``warm.claim``)."""
 
 
 def spawn(
@@ -70,13 +72,15 @@ def spawn(
     detached: bool = False,
     keep: tuple[int, ...] = (),
     fork_exec: "_ForkExec | None" = None,
+    imports: tuple[str, ...] = (),
 ) -> tuple[Child, int]:
     """Start ``argv`` in a session of its own; returns it and a descriptor that hangs up when it has been
     reaped.
 
     The descriptor is the caller's to close. ``user`` None: as the agent itself. Every descriptor of the agent
     is close-on-exec, so the child gets ``stdio``, what is in ``keep`` (under the same number), and nothing else.
-    ``fork_exec`` does the fork in another way; it gets the descriptor to which a failure is written.
+    ``fork_exec`` does the fork in another way; it gets the descriptor to which a failure is written. With ``imports``,
+    modules that it needs, a process that has them and waits may run it (``lender``).
 
     Raises:
         StartError: there is no such program (127) or it cannot be run (126).
@@ -86,6 +90,11 @@ def spawn(
     if user is not None and user.is_root:
         user = None  # as we are; without a change of user the kernel can share our memory until exec (vfork)
     watched, notify = os.pipe()
+    if imports and lender is not None:
+        borrowed = _borrow(lender, imports, argv, env, cwd, user, stdio, keep, detached, notify)
+        if borrowed is not None:
+            _wake_reaper()
+            return borrowed, watched
     try:
         report, failure = os.pipe()
         try:
@@ -116,6 +125,44 @@ def spawn(
         os.close(watched)
         raise _start_error(argv[0], said)
     return child, watched
+
+
+def _borrow(
+    lend: "_Lender",
+    imports: tuple[str, ...],
+    argv: list[bytes],
+    env: dict[bytes, bytes],
+    cwd: str,
+    user: User | None,
+    stdio: tuple[int, int, int],
+    keep: tuple[int, ...],
+    detached: bool,
+    notify: int,
+) -> Child | None:
+    """A process that waited, and now runs ``argv``."""
+    adopted: list[Child] = []
+
+    def adopt(pid: int) -> bool:
+        with _lock:  # nothing is reaped meanwhile
+            if _parent(pid) != os.getpid():
+                return False
+            adopted.append(Child(pid, notify, detached))
+            _children[pid] = adopted[0]
+            return True
+
+    try:
+        lent = lend(imports, argv, env, cwd, user, stdio, keep, adopt)
+    except OSError:  # out of descriptors; perhaps not any more
+        lent = False
+    return adopted[0] if lent else None
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return -1
 
 
 def _fork_exec(
@@ -334,4 +381,17 @@ def reap_forever() -> None:
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    _Lender = Callable[
+        [
+            tuple[str, ...],
+            list[bytes],
+            dict[bytes, bytes],
+            str,
+            User | None,
+            tuple[int, int, int],
+            tuple[int, ...],
+            Callable[[int], bool],
+        ],
+        bool,
+    ]
     _ForkExec = Callable[[bytes, int], int]

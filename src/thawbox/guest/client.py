@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from thawbox.errors import GuestFault
-from thawbox.guest.channel import QUICK_S, Endpoint, GuestError, Object, ask, field
+from thawbox.guest.channel import QUICK_S, Endpoint, GuestError, Object, ask, deadline, field
+from thawbox.guest.client_asking import ask_program
 from thawbox.guest.client_commands import (
     Completed,
     Event,
@@ -40,9 +41,12 @@ from thawbox.guest.client_files import (
 from thawbox.guest.client_jobs import Job, job, jobs, kill, start_job
 from thawbox.guest.client_machine import ProcessInfo, System, describe, processes
 from thawbox.guest.client_terminals import Terminal, terminal
+from thawbox.guest.client_warm import warm
+from thawbox.guest.client_watch import Change, watch
 from thawbox.guest.image import INTERPRETER_ARGV
 
 __all__ = [
+    "Change",
     "Completed",
     "Endpoint",
     "Event",
@@ -57,6 +61,7 @@ __all__ = [
     "System",
     "Terminal",
     "Value",
+    "ask_program",
     "change_env",
     "command_status",
     "describe",
@@ -75,6 +80,7 @@ __all__ = [
     "read_file",
     "receive_file",
     "remove",
+    "renew",
     "run",
     "send_signal",
     "spawn",
@@ -85,6 +91,8 @@ __all__ = [
     "url_probe_argv",
     "usage",
     "wait_ready",
+    "warm",
+    "watch",
     "write_file",
 ]
 
@@ -128,6 +136,7 @@ async def init(
     *,
     env: Mapping[str, str] | None = None,
     template_env: Mapping[str, str] | None = None,
+    env_add: Mapping[str, str] | None = None,
     hostname: str | None = None,
     entropy: bytes | None = None,
     sandbox_id: str | None = None,
@@ -136,13 +145,14 @@ async def init(
     name_servers: Sequence[str] | None = None,
     timeout: float = QUICK_S,
 ) -> None:
-    """Give the sandbox its identity. ``env`` lies on top of ``template_env``.
+    """Give the sandbox its identity. ``env`` lies on top of ``template_env``; ``env_add`` adds to it.
 
     ``hosts`` and ``resolv_conf`` are whole files; None leaves things as they are.
     """
     fields: Object = {
         "env": None if env is None else dict(env),
         "template_env": None if template_env is None else dict(template_env),
+        "env_add": dict(env_add) if env_add else None,
         "hostname": hostname,
         "entropy": entropy.hex() if entropy else None,
         "sandbox_id": sandbox_id,
@@ -190,3 +200,23 @@ async def usage(endpoint: Endpoint, *, timeout: float = QUICK_S) -> Object:
 async def quiesce(endpoint: Endpoint, *, timeout: float = 60.0) -> None:
     """Make the guest ready for the freeze. When this returns, the agent has no connection open for us."""
     await ask(endpoint, "quiesce", {}, timeout)
+
+
+async def renew(endpoint: Endpoint, *, timeout: float = 10.0) -> None:
+    """Have the agent forget all that it was told, the secret too; returns when it listens again.
+
+    Raises:
+        GuestError: UNKNOWN_OPERATION: the agent is too old for that.
+        GuestFault: it does not.
+    """
+    await ask(endpoint, "renew", {}, timeout)
+    async with deadline(timeout):
+        while True:
+            try:
+                await ask(endpoint, "ping", {}, timeout)
+            except GuestError:
+                return  # it listens, and does not know us
+            except GuestFault:
+                await asyncio.sleep(0.01)
+            else:
+                await asyncio.sleep(0.01)  # it is the old one still

@@ -142,18 +142,20 @@ async def run(
     output_limit: int = OUTPUT_LIMIT,
     result_limit: int | None = None,
     scratch: bool = False,
+    imports: Sequence[str] = (),
 ) -> Completed:
     """Run a command to its end. ``timeout`` in seconds, ``output_limit`` in bytes per stream.
 
     With ``result_limit`` (bytes) it gets one more descriptor, which ``THAWBOX_RESULT_FD`` names. With ``scratch`` it
-    gets a folder that goes with it, which ``THAWBOX_SCRATCH`` names.
+    gets a folder that goes with it, which ``THAWBOX_SCRATCH`` names. ``imports``: Python modules that the code seems to
+    need; an interpreter that has them and waits may then run it.
 
     Raises:
         GuestError: NO_CWD, UNKNOWN_USER, INVALID.
         GuestFault: the agent is silent, or talks nonsense.
     """
     fields = _command(argv, shell, env, cwd, user, timeout, output_limit)
-    fields.update(stdin=stdin is not None, result_limit=result_limit, scratch=scratch)
+    fields.update(stdin=stdin is not None, result_limit=result_limit, scratch=scratch, imports=list(imports))
     output = {Stdout: bytearray(), Stderr: bytearray(), Value: bytearray()}
     limits = {Stdout: output_limit, Stderr: output_limit, Value: result_limit or 0}
     cut = False

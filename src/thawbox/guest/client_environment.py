@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from thawbox.errors import GuestFault
-from thawbox.guest.channel import QUICK_S, Endpoint, Object, ask
+from thawbox.guest.channel import QUICK_S, Endpoint, Object, ask, is_unicode
 
 Action = Literal["replace", "merge", "remove"]
 
@@ -42,6 +42,8 @@ async def change_env(
 
 async def _ask(endpoint: Endpoint, fields: Object, timeout: float) -> dict[str, str]:
     answer = (await ask(endpoint, "env", fields, timeout)).get("env")
-    if not isinstance(answer, dict) or not all(isinstance(value, str) for value in answer.values()):
+    if not isinstance(answer, dict) or not all(
+        isinstance(value, str) and is_unicode(name + value) for name, value in answer.items()
+    ):
         raise GuestFault("the agent's answer has no proper 'env'")
     return answer

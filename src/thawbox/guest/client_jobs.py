@@ -14,6 +14,8 @@ from thawbox.guest.channel import (
     connect,
     deadline,
     field,
+    is_unicode,
+    text_field,
     upload,
 )
 from thawbox.guest.client_files import read_file
@@ -132,9 +134,13 @@ async def _report(endpoint: Endpoint, fields: Object, timeout: float) -> list[Jo
 
 def _job(value: Object) -> Job:
     meta = value.get("meta")
+    if not isinstance(meta, dict) or not all(
+        is_unicode(text) for text in meta.values() if isinstance(text, str)
+    ):
+        raise GuestFault("the agent's answer has no proper 'meta'")
     return Job(
-        id=field(value, "id", str),
-        meta=meta if isinstance(meta, dict) else {},
+        id=text_field(value, "id"),
+        meta=meta,
         pid=field(value, "pid", int),
         started=_moment(field(value, "started", float)),
         ended=None if value.get("ended") is None else _moment(field(value, "ended", float)),
@@ -143,9 +149,9 @@ def _job(value: Object) -> Job:
         killed=field(value, "killed", bool),
         timed_out=field(value, "timed_out", bool),
         truncated=field(value, "truncated", bool),
-        stdout=field(value, "stdout", str),
-        stderr=field(value, "stderr", str),
-        log=field(value, "log", str),
+        stdout=text_field(value, "stdout"),
+        stderr=text_field(value, "stderr"),
+        log=text_field(value, "log"),
     )
 
 

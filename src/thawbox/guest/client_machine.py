@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thawbox.errors import GuestFault
-from thawbox.guest.channel import QUICK_S, Endpoint, Object, ask, connect, deadline, field
+from thawbox.guest.channel import QUICK_S, Endpoint, Object, ask, connect, deadline, field, text_field
 
 PROCESSES_MAX = 5000
 
@@ -45,12 +45,12 @@ async def describe(endpoint: Endpoint, names: Sequence[str] = (), *, timeout: fl
     if not isinstance(programs, list):
         raise GuestFault("the agent's answer has no proper 'programs'")
     return System(
-        os_release=field(answer, "os_release", str),
-        timezone=field(answer, "timezone", str),
-        kernel=field(answer, "kernel", str),
-        machine=field(answer, "machine", str),
-        hostname=field(answer, "hostname", str),
-        cpu_model=field(answer, "cpu_model", str),
+        os_release=text_field(answer, "os_release"),
+        timezone=text_field(answer, "timezone"),
+        kernel=text_field(answer, "kernel"),
+        machine=text_field(answer, "machine"),
+        hostname=text_field(answer, "hostname"),
+        cpu_model=text_field(answer, "cpu_model"),
         programs=tuple(name for name in names if name in programs),
     )
 
@@ -73,11 +73,11 @@ def _process(value: Object) -> ProcessInfo:
     return ProcessInfo(
         pid=field(value, "pid", int),
         ppid=field(value, "ppid", int),
-        name=field(value, "name", str),
-        state=field(value, "state", str),
-        user=field(value, "user", str),
+        name=text_field(value, "name"),
+        state=text_field(value, "state"),
+        user=text_field(value, "user"),
         cpu=field(value, "cpu", float),
         age=field(value, "age", float),
         memory=field(value, "memory", int),
-        command=field(value, "command", str),
+        command=text_field(value, "command"),
     )

@@ -143,7 +143,14 @@ def _start(program: Program, request: Request, detached: bool) -> Run:
             program.env[RESULT_FD.encode()] = str(keep[0]).encode()
         stdio = (theirs[0], theirs[1], theirs[2])
         child, watched = children.spawn(
-            program.argv, program.env, program.cwd, program.user, stdio, detached, keep
+            program.argv,
+            program.env,
+            program.cwd,
+            program.user,
+            stdio,
+            detached,
+            keep,
+            imports=program.imports,
         )
     except BaseException:
         for fd in ours:

@@ -28,6 +28,12 @@ def interpreter() -> list[str]:
     return [sys.executable, "-I", "-S"]
 
 
+def program(name: str) -> str:
+    """The file of one of our programs that run by themselves."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    return next(path for path in (f"{here}/{name}.pyc", f"{here}/{name}.py") if os.path.exists(path))
+
+
 def place(connection: Connection, request: dict[str, object], root: str) -> dict[str, object]:
     """Take a tar stream in DATA frames and put its members where Docker's COPY would.
 
@@ -35,10 +41,8 @@ def place(connection: Connection, request: dict[str, object], root: str) -> dict
         Refused: what the program says (see ``place``).
         Gone: the client closed before END.
     """
-    here = os.path.dirname(os.path.abspath(__file__))
-    program = next(path for path in (here + "/place.pyc", here + "/place.py") if os.path.exists(path))
     fields = {name: request.get(name) for name in ("dest", "cwd", "owner", "permissions")}
-    argv = [*interpreter(), program, protocol.encode_json({**fields, "root": root}).decode()]
+    argv = [*interpreter(), program("place"), protocol.encode_json({**fields, "root": root}).decode()]
     their_in, our_in = os.pipe()
     our_out, their_out = os.pipe()
     child = None

@@ -39,6 +39,7 @@ AGENT_ENV: tuple[str, ...] = (
 
 _AGENT_FILES = (
     "agent.py",
+    "asking.py",
     "children.py",
     "commands.py",
     "copying.py",
@@ -53,6 +54,9 @@ _AGENT_FILES = (
     "protocol.py",
     "terminals.py",
     "users.py",
+    "warm.py",
+    "watcher.py",
+    "watching.py",
     "wire.py",
 )
 _TEMPLATE_SIDE = "python"

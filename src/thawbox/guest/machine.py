@@ -1,4 +1,4 @@
-"""``init``, ``usage``, ``probe`` and ``quiesce``: what concerns the whole guest. Runs inside, standard
+"""``init``, ``usage``, ``probe``, ``quiesce`` and ``renew``: what concerns the whole guest. Runs inside, standard
 library only."""
 
 import _socket
@@ -37,6 +37,8 @@ def init(request: Request, environment: Environment, root: str) -> Object:
             environment.template = dict(variables(request["template_env"]))
         if request.get("env") is not None:
             environment.own = dict(variables(request["env"]))
+        if request.get("env_add") is not None:
+            environment.own = {**environment.own, **variables(request["env_add"])}
     if entropy := request.get("entropy"):
         _mix_in(entropy)
     if request.get("hostname") is not None:
@@ -182,6 +184,16 @@ def _runs(name: str) -> bool:
         if name in (command, os.path.basename(program)):
             return True
     return False
+
+
+def renew() -> None:
+    """Begin afresh as the same process, with memory in which nothing is of anything that we were ever told.
+
+    What we started goes on. Nobody is known to us until the host tells a new secret.
+    """
+    with open("/proc/self/cmdline", "rb") as file:
+        words = file.read().split(b"\0")[:-1]
+    os.execv(words[0], words)  # noqa: S606
 
 
 def quiesce() -> Object:

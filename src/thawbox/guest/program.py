@@ -24,7 +24,7 @@ RESULT_FD = "THAWBOX_RESULT_FD"
 class Program:
     """A program to start: words, whole environment, working folder, user (None: root), limits."""
 
-    __slots__ = ("argv", "cwd", "env", "limit", "scratch", "timeout", "user")
+    __slots__ = ("argv", "cwd", "env", "imports", "limit", "scratch", "timeout", "user")
 
     def __init__(self, argv: list[bytes], env: dict[bytes, bytes], cwd: str, user: User | None) -> None:
         self.argv = argv
@@ -35,6 +35,8 @@ class Program:
         """Seconds; None: for ever."""
         self.limit: int | None = None
         """Bytes of each output stream that are kept; None: all."""
+        self.imports: tuple[str, ...] = ()
+        """Python modules that it is going to import, as far as one can see."""
         self.scratch: str | None = None
         """A folder that the program has for itself, which goes with it."""
 
@@ -83,6 +85,8 @@ def program_of(
     program = Program(_argv(request, default), encoded, cwd, user)
     program.timeout = timeout
     program.limit = integer(request, "output_limit", None)
+    if isinstance(imports := request.get("imports"), list):
+        program.imports = tuple(name for name in imports if isinstance(name, str))
     return program
 
 

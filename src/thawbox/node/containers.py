@@ -12,57 +12,24 @@ import functools
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 from thawbox import log as logs
 from thawbox.errors import RuntimeFault
 from thawbox.guest import client
 
-from . import cgroups, firewall, gvisor, reaper, spec
+from . import cgroups, firewall, gvisor, leftovers, programs, reaper, spec
+from .container import Container, Greeting, while_alive
 from .layout import Layout
-from .slots import Slot, Slots
+from .slots import Slots
 
 log = logs.get(__name__)
 
-T = TypeVar("T")
+__all__ = ["Container", "Greeting", "Node", "while_alive"]
 
-Greeting = Callable[[client.Endpoint], Awaitable[object]]
-"""What is said first to a new container's agent; it may have to be said again until the agent is up."""
-
-AGENT_PORT = 7777
 BOOT_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
-    """A created container and what it holds."""
-
-    id: str
-    slot: Slot
-    cgroup: cgroups.Cgroup
-    bundle: Path
-    secret: str
-    disk_gb: int
-    internet: bool = True
-    timings: dict[str, float] = field(default_factory=dict)
-    """stage -> milliseconds, as far as it has come"""
-    died: asyncio.Event = field(default_factory=asyncio.Event)
-    """set when its process has ended"""
-    starved: asyncio.Event = field(default_factory=asyncio.Event)
-    """set when we killed it because it was out of memory"""
-
-    @property
-    def out_of_memory(self) -> bool:
-        """Whether it had more in use than its memory limit, which is what it died of then."""
-        return self.starved.is_set() or self.cgroup.oom_kills() > 0
-
-    @property
-    def endpoint(self) -> client.Endpoint:
-        """Where the agent inside listens."""
-        return client.Endpoint(self.slot.guest_address, AGENT_PORT, self.secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +46,11 @@ class Node:
     """for new snapshots and build steps; older snapshots name their own"""
     _watches: dict[str, Callable[[], None]] = field(default_factory=dict)
     """container id -> how to stop watching it"""
+
+    @property
+    def digest(self) -> str:
+        """Of the runtime's build; memory restores with the very build that froze it."""
+        return self.runsc.digest
 
     async def create(
         self,
@@ -175,6 +147,55 @@ class Node:
         await self._wait(container, greet)
         clock.lap("agent")
 
+    def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
+        """The container of this name, which runs already and holds that slot. Nothing is asked or changed."""
+        return Container(
+            id=name,
+            slot=self.slots.network.slot(slot),
+            cgroup=cgroups.of(self.cgroup_parent, name),
+            bundle=self.layout.bundles / name,
+            secret=secret,
+            disk_gb=disk_gb,
+            internet=internet,
+        )
+
+    def adopt(self, container: Container) -> None:
+        """Take over what an earlier server left running."""
+        self.slots.adopt(container.slot.index)
+        self.watch(container)
+
+    async def statuses(self) -> dict[str, str]:
+        """All containers on this machine that are ours: id -> running, paused, stopped …"""
+        return await self.runsc.statuses()
+
+    async def freeze(self, container: Container) -> None:
+        """Stop every program where it is; memory, network and connections stay."""
+        await self.runsc.pause(container.id)
+
+    async def unfreeze(self, container: Container) -> None:
+        """Let them go on; the clock inside is right at once."""
+        await self.runsc.resume(container.id)
+
+    async def checkpoint(self, container: Container, folder: Path) -> None:
+        """Write its memory and changed files into the new folder. It goes on after that, or stays frozen.
+
+        Raises:
+            RuntimeFault: it did not work; what is in the folder is of no use.
+        """
+        await self.runsc.checkpoint(container.id, folder, leave_running=True)
+
+    async def end_programs(self, container: Container) -> None:
+        """End every program inside except the agent, as a shutdown does.
+
+        Raises:
+            RuntimeFault, GuestFault, GuestError: the container died, or its agent does not do it.
+        """
+        await while_alive(container, programs.end_all(container.endpoint))
+
+    async def remove_leftovers(self, keep: Collection[Container]) -> None:
+        """Remove what an earlier server left on this machine, except for ``keep``."""
+        await leftovers.remove_leftovers(self, keep=keep)
+
     async def destroy(self, container: Container) -> None:
         """Kill it and give back all that it holds."""
         stop_watching = self._watches.pop(container.id, None)
@@ -222,27 +243,6 @@ class Node:
             console = container.bundle / "console"
             said = console.read_text(errors="replace")[-2000:] if console.exists() else ""
             raise RuntimeFault(f"the agent in {container.id} does not answer: {error}; {said}") from error
-
-
-async def while_alive(container: Container, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which talks to the container.
-
-    A dead sandbox does not even close its connections, so waiting for an answer would be for ever.
-
-    Raises:
-        RuntimeFault: the container died first; ``work`` has been cancelled.
-    """
-    task = asyncio.ensure_future(work)
-    death = asyncio.ensure_future(container.died.wait())
-    try:
-        await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise RuntimeFault("the sandbox ended")
-        return task.result()
-    finally:
-        for one in (task, death):
-            one.cancel()
-        await asyncio.gather(task, death, return_exceptions=True)
 
 
 async def _set_at_death(died: asyncio.Event, pid: int | None) -> None:

@@ -125,6 +125,14 @@ class Runsc:
             timeout=300,
         )
 
+    async def pause(self, container: str) -> None:
+        """Stop every program of the running container where it is; its memory stays."""
+        await process.run(self._argv("pause", container))
+
+    async def resume(self, container: str) -> None:
+        """Let the programs of a paused container go on."""
+        await process.run(self._argv("resume", container))
+
     async def tar_upper(self, container: str, destination: Path) -> None:
         """Write what the running container changed in its root as a tar in overlayfs form."""
         await process.run(self._argv("tar", "rootfs-upper", f"--file={destination}", container), timeout=1800)

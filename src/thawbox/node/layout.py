@@ -67,6 +67,11 @@ class Layout:
         return self.state / "snapshots"
 
     @property
+    def paused(self) -> Path:
+        """Memory and files of sandboxes that are paused or stopped: a folder per sandbox, one in it per freeze."""
+        return self.state / "paused"
+
+    @property
     def logs(self) -> Path:
         """Build logs."""
         return self.state / "logs"
@@ -94,6 +99,7 @@ class Layout:
             self.layers,
             self.images,
             self.snapshots,
+            self.paused,
             self.logs,
             self.uploads,
             self.cache,

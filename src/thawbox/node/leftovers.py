@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from thawbox import log as logs
 from thawbox.errors import RuntimeFault
 
 from . import cgroups, slots
-from .containers import Container, Node
+from .container import Container
+
+if TYPE_CHECKING:
+    from .containers import Node
 
 log = logs.get(__name__)
 

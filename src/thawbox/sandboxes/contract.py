@@ -49,6 +49,75 @@ class Sandboxes(Protocol):
         """
         ...
 
+    async def pause(self, sandbox: SandboxRow) -> SandboxRow:
+        """Freeze it, memory and all; a paused one stays as it is. Its clock and its deadline go on.
+
+        Of this and the next three: two at once are done one after the other, and the row that comes back is
+        the newest.
+
+        Raises:
+            InvalidState: it neither runs nor is paused.
+            SandboxNotFound: it was deleted before this was done.
+            RuntimeFault: it did not work; it is as it was.
+        """
+        ...
+
+    async def resume(self, sandbox: SandboxRow) -> SandboxRow:
+        """Let a paused sandbox go on; a running one stays as it is.
+
+        Raises:
+            InvalidState: it is neither; or its memory cannot be restored, and then it is in error and says why.
+            SandboxNotFound: it was deleted before this was done.
+            NoCapacity, RuntimeFault: it did not work; it is paused still.
+        """
+        ...
+
+    async def stop_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
+        """End its programs and keep its files; a stopped one stays as it is.
+
+        Raises:
+            InvalidState: it is in error.
+            SandboxNotFound: it was deleted before this was done.
+            NoCapacity, RuntimeFault, GuestFault: it did not work; it is paused still, or runs.
+        """
+        ...
+
+    async def start_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
+        """Bring a stopped sandbox back with its files, and run its template's start command; a running one stays.
+
+        Raises:
+            InvalidState: it is neither; or its start command fails, and then it is stopped again.
+            SandboxNotFound: it was deleted before this was done.
+            NoCapacity, RuntimeFault: it did not work; it is stopped still.
+        """
+        ...
+
+    async def fork(
+        self, sandbox: SandboxRow, count: int, *, env: Mapping[str, str], timeout_seconds: int | None
+    ) -> list[SandboxRow]:
+        """``count`` running copies of a running or paused sandbox, with ``env`` on top of its environment.
+
+        All or nothing; the source goes on.
+
+        Raises:
+            InvalidState: the source neither runs nor is paused.
+            Forbidden: so many more sandboxes are not allowed.
+            SandboxNotFound: the source, or a copy, was deleted meanwhile.
+            NoCapacity, RuntimeFault: it did not work; no copy is left.
+        """
+        ...
+
+    async def save(self, sandbox: SandboxRow, name: str, description: str) -> TemplateRow:
+        """An active template of its organisation that is as the running or paused sandbox is now.
+
+        Raises:
+            AliasExists: the organisation has a template of that name.
+            InvalidState: the sandbox neither runs nor is paused.
+            SandboxNotFound: it was deleted meanwhile.
+            NoCapacity, RuntimeFault, GuestFault: it did not work; there is no template.
+        """
+        ...
+
     async def delete(self, sandbox: SandboxRow) -> None:
         """End it, whatever state it is in, and remove its row; returns when nothing answers any more.
 
@@ -61,7 +130,8 @@ class Sandboxes(Protocol):
         """Where the agent inside listens, and its secret. Cheap: it is asked for every gateway request.
 
         Raises:
-            SandboxUnavailable: it is creating, paused, stopped or in error.
+            SandboxPaused, SandboxStopped: it is that.
+            SandboxUnavailable: it is creating or in error.
         """
         ...
 

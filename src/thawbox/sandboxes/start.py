@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from thawbox.errors import BuildError
 from thawbox.guest import client
 from thawbox.guest.client import Endpoint
+from thawbox.guest.kernel import NO_IPYKERNEL, start_kernel
 from thawbox.node import spec
-from thawbox.node.containers import Node
+from thawbox.node.contract import Runtime
 from thawbox.node.firewall import GUEST_NAME_SERVER
 from thawbox.templates import version as versions
 from thawbox.templates.recipe import ReadyCheck, ReadyKind
@@ -26,7 +27,7 @@ _GRACE_S = 0.5
 """Without a ready check, a start command that fails does so in this time, or it is taken for running."""
 
 
-def root_of(node: Node, version: Version) -> spec.Erofs:
+def root_of(node: Runtime, version: Version) -> spec.Erofs:
     """The root that sandboxes of the version have."""
     return spec.Erofs(
         image=versions.image_path(node.layout, version), upper=node.layout.upper, disk_gb=version.disk_gb
@@ -37,11 +38,14 @@ async def introduce(
     endpoint: Endpoint,
     *,
     hostname: str,
-    template_env: Mapping[str, str],
-    env: Mapping[str, str],
+    template_env: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    env_add: Mapping[str, str] | None = None,
     timeout: float = 10,
 ) -> None:
     """Give the sandbox its identity: environment of all programs to come, fresh entropy, its name in /etc/hosts.
+
+    ``env`` None: it keeps what it has, and ``env_add`` comes on top.
 
     The host name itself comes with the container (gVisor takes the new one at a thaw).
     """
@@ -49,6 +53,7 @@ async def introduce(
         endpoint,
         template_env=template_env,
         env=env,
+        env_add=env_add,
         entropy=secrets.token_bytes(64),
         hosts=f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n",
         resolv_conf=f"nameserver {GUEST_NAME_SERVER}\n",
@@ -56,11 +61,16 @@ async def introduce(
     )
 
 
+async def wake(endpoint: Endpoint) -> None:
+    """After a thaw of a sandbox's own memory: fresh entropy. All else is as it was, and stays."""
+    await client.init(endpoint, entropy=secrets.token_bytes(64))
+
+
 async def start_program(endpoint: Endpoint, version: Version) -> None:
-    """Run the start command and wait until the ready check passes.
+    """Run the start command, wait until the ready check passes, and have warm what the recipe wants warm.
 
     Raises:
-        BuildError: it failed or was not ready in time; with its last lines of output.
+        BuildError: something failed or was not ready in time; with its last lines of output.
     """
     if version.workdir != "/":
         await client.mkdir(endpoint, version.workdir, parents=True)
@@ -74,6 +84,27 @@ async def start_program(endpoint: Endpoint, version: Version) -> None:
     elif pid is not None:
         await asyncio.sleep(_GRACE_S)
         await _fail_if_dead(endpoint, pid)
+    await _warm_up(endpoint, version)
+
+
+async def _warm_up(endpoint: Endpoint, version: Version) -> None:
+    """Start interpreters with modules, and the IPython kernel."""
+    cwd = version.workdir if version.workdir != "/" else "/workspace"
+    if version.warm:
+        try:
+            await client.warm(endpoint, version.warm, user=version.user, cwd=cwd)
+        except client.GuestError as error:
+            raise BuildError(f"the warm interpreters do not start: {error.message}") from error
+    if version.kernel:
+        done = await start_kernel(endpoint, user=version.user, cwd=cwd, wait=True)
+        if done.exit_code == NO_IPYKERNEL or done.pid == 0:
+            raise BuildError(
+                "the recipe says 'kernel: true', but there is no ipykernel: pip3 install ipykernel first"
+            )
+        if done.exit_code != 0:
+            raise BuildError(
+                f"the IPython kernel does not start: {done.stderr.decode('utf-8', 'replace').strip()}"
+            )
 
 
 async def _wait_until_ready(endpoint: Endpoint, version: Version, check: ReadyCheck, pid: int | None) -> None:

@@ -21,6 +21,9 @@ BUILDING = "building"
 ACTIVE = "active"
 FAILED = "failed"
 
+CATALOGUE = 0
+"""The organisation of builds that make public templates: none."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuildRow:

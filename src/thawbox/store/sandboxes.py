@@ -39,6 +39,13 @@ class SandboxRow:
     slot: int | None = None
     secret: str = field(repr=False)
     """What the agent inside wants to hear."""
+    agent_image: str | None = None
+    """File name of the agent's image that it was made with; its memory restores with no other."""
+    memory: str | None = None
+    """Name of its folder below ``paused/<id>``, if its memory and files lie there; then it has no container."""
+    memory_runsc: str | None = None
+    """The build of the runtime that froze them."""
+    paused_at: float | None = None
     boot_path: str | None = None
     """warm, shell, created or cold"""
     timings: Mapping[str, float] | None = None
@@ -125,6 +132,16 @@ async def delete(c: AsyncConnection, sandbox_id: str) -> bool:
 async def due(c: AsyncConnection, now: float) -> list[SandboxRow]:
     """Sandboxes whose time is over, the longest overdue first."""
     statement = sa.select(sandboxes).where(sandboxes.c.expires_at <= now).order_by(sandboxes.c.expires_at)
+    return [value(SandboxRow, row) for row in await c.execute(statement)]
+
+
+async def frozen(c: AsyncConnection, before: float) -> list[SandboxRow]:
+    """Paused since before then and still in memory, the longest first."""
+    statement = (
+        sa.select(sandboxes)
+        .where(sandboxes.c.status == "paused", sandboxes.c.memory.is_(None), sandboxes.c.paused_at <= before)
+        .order_by(sandboxes.c.paused_at)
+    )
     return [value(SandboxRow, row) for row in await c.execute(statement)]
 
 

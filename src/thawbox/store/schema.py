@@ -46,6 +46,8 @@ templates = sa.Table(
     sa.Column("cpu", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
+    sa.Column("min_resources", sa.JSON(none_as_null=True)),  # of the catalogue: vcpu, memory_mb, disk_gb
+    sa.Column("max_resources", sa.JSON(none_as_null=True)),
     sa.Column("status", sa.String(16), nullable=False),  # building, active, failed
     sa.Column("error_message", sa.Text),
     # The version that new sandboxes boot from; stays the old one while an update builds or after it failed.
@@ -118,6 +120,11 @@ sandboxes = sa.Table(
     sa.Column("public_ports", sa.JSON, nullable=False),  # a list of ports, or true for all
     sa.Column("slot", sa.Integer),
     sa.Column("secret", sa.String(64), nullable=False),  # what the agent inside wants to hear
+    sa.Column("agent_image", sa.String(255)),  # file name below <state>/runtime
+    # Its memory and files, if they are on disk: folder below <state>/paused/<id>, and what froze them.
+    sa.Column("memory", sa.String(64)),
+    sa.Column("memory_runsc", sa.String(64)),
+    sa.Column("paused_at", sa.Float),
     sa.Column("boot_path", sa.String(16)),  # warm, shell, created, cold
     sa.Column("timings", sa.JSON(none_as_null=True)),  # stage -> milliseconds
     sa.Column("timeout_seconds", sa.Integer),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,9 @@ class TemplateRow:
     cpu: int
     memory_mb: int
     disk_gb: int
+    min_resources: Mapping[str, int] | None
+    """Of the catalogue: vcpu, memory_mb, disk_gb."""
+    max_resources: Mapping[str, int] | None
     status: str
     """building, active or failed"""
     error_message: str | None
@@ -136,7 +139,7 @@ async def get_own(c: AsyncConnection, organization_id: int | None, name: str) ->
 
 
 async def list_visible(c: AsyncConnection, organization_id: int) -> list[TemplateRow]:
-    """Public templates and the organisation's own, oldest first."""
+    """Public templates that can be booted, and the organisation's own, oldest first."""
     statement = sa.select(templates).where(_visible_to(organization_id)).order_by(templates.c.id)
     return [value(TemplateRow, row) for row in await c.execute(statement)]
 
@@ -166,7 +169,9 @@ async def snapshot_keys(c: AsyncConnection) -> set[str]:
 
 
 def _visible_to(organization_id: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
-    return sa.or_(templates.c.organization_id.is_(None), templates.c.organization_id == organization_id)
+    # One of the catalogue that was never built here is of no use to anybody.
+    ready_made = sa.and_(templates.c.organization_id.is_(None), templates.c.snapshot_key.is_not(None))
+    return sa.or_(ready_made, templates.c.organization_id == organization_id)
 
 
 def _finder(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:

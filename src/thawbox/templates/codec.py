@@ -51,6 +51,8 @@ def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
         "disk_gb": recipe.disk_gb,
         "start_cmd": recipe.start_cmd,
         "ready": ready and {**_plain(ready), "kind": ready.kind.value},
+        "warm": list(recipe.warm),
+        "kernel": recipe.kernel,
         "skip_cache": recipe.skip_cache,
         "update": recipe.update,
     }
@@ -67,6 +69,7 @@ def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
     values = {key: value for key, value in data.items() if key != "format"}
     ready = values["ready"]
     values["steps"] = tuple(_step_from_json(step) for step in values["steps"])
+    values["warm"] = tuple(values["warm"])
     values["ready"] = ready and ReadyCheck(**{**ready, "kind": ReadyKind(ready["kind"])})
     return Recipe(**values)
 

@@ -19,6 +19,8 @@ DEFAULTS = {"cpu": 2, "memory": 2048, "diskGB": 10}
 
 CREDENTIAL_KINDS = ("basic", "github", "gitlab", "ecr", "gcr")
 MAX_READY_MS = 3_600_000
+MAX_WARM = 50
+"""Most modules that a recipe may name to be imported before the freeze."""
 
 
 def parse_recipe(body: object, *, settings: Settings) -> Recipe:
@@ -50,6 +52,8 @@ def parse_recipe(body: object, *, settings: Settings) -> Recipe:
         disk_gb=_amount(body, ("diskGB", "disk_gb"), 1, settings.max_disk_gb),
         start_cmd=_start_cmd(body, parsed),
         ready=fields.agreed(body, ("readyCmd", "ready_cmd"), _ready),
+        warm=fields.agreed(body, ("warm",), _warm) or (),
+        kernel=fields.agreed(body, ("kernel",), fields.flag) or False,
         skip_cache=skip or skip_from,
         update=fields.agreed(body, ("update",), fields.flag) or False,
         credentials=fields.agreed(body, ("registry_credentials", "registryCredentials"), _credentials),
@@ -174,6 +178,12 @@ def _ready_target(kind: ReadyKind, value: Mapping[str, object], what: str) -> st
             return fields.filled(target, field, max_bytes=fields.MAX_NAME_BYTES)
         case ReadyKind.COMMAND:
             return fields.filled(target, field)
+
+
+def _warm(value: object, what: str) -> tuple[str, ...]:
+    """Names of Python modules, each once, in the order in which they are imported."""
+    names = fields.texts(value, what, most=MAX_WARM)
+    return tuple(dict.fromkeys(fields.module(name, f"{what}[{at}]") for at, name in enumerate(names)))
 
 
 def _credentials(value: object, what: str) -> RegistryCredentials:

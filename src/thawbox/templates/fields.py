@@ -31,6 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?|[0-9]{1,10}")
 _OCTAL = re.compile(r"(?:0o)?[0-7]{3,5}")
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 
 # Debian policy 5.6.1 and 5.6.12. A trailing "-" would tell apt to remove; "*" in a version is apt's wildcard.
@@ -202,6 +203,16 @@ def env_name(value: object, what: str) -> str:
         raise InvalidTemplate(
             f"{what} {shown(clean)} is not a variable name; use letters, digits and '_', "
             "not beginning with a digit"
+        )
+    return clean
+
+
+def module(value: object, what: str) -> str:
+    """The name of a Python module, dots and all."""
+    clean = text(value, what)
+    if len(clean) > MAX_NAME_BYTES or not _MODULE.fullmatch(clean):
+        raise InvalidTemplate(
+            f"{what} {shown(clean)} is not the name of a Python module; write it like numpy or matplotlib.pyplot"
         )
     return clean
 

@@ -122,6 +122,10 @@ class Recipe:
     disk_gb: int = 10
     start_cmd: str | None = None
     ready: ReadyCheck | None = None
+    warm: tuple[str, ...] = ()
+    """Python modules that are imported before the freeze, in interpreters that wait for code."""
+    kernel: bool = False
+    """Whether an IPython kernel is started before the freeze."""
     skip_cache: bool = False
     update: bool = False
     credentials: RegistryCredentials | None = None

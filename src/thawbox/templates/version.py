@@ -45,11 +45,18 @@ class Version:
     user: str | None = None
     start_cmd: str | None = None
     ready: ReadyCheck | None = None
+    warm: tuple[str, ...] = ()
+    """Python modules that interpreters in the memory snapshot have imported"""
+    kernel: bool = False
+    """whether an IPython kernel runs in the memory snapshot"""
     cpu: int
     memory_mb: int
     disk_gb: int
     memory: Memory | None = None
     """None: has to be made (again)"""
+    from_sandbox: bool = False
+    """Saved from a sandbox: what was written in it lies in the memory alone, so it can neither boot cold nor be
+    made again."""
 
 
 def folder_of(layout: Layout, key: str) -> Path:
@@ -79,7 +86,7 @@ def load(layout: Layout, key: str) -> Version | None:
         ready = ReadyCheck(**{**ready, "kind": ReadyKind(ready["kind"])})
     memory = raw.pop("memory")
     version = Version(
-        **{**raw, "layers": tuple(raw["layers"])},
+        **{**raw, "layers": tuple(raw["layers"]), "warm": tuple(raw["warm"])},
         ready=ready,
         memory=Memory(**memory) if memory else None,
     )

@@ -1,5 +1,6 @@
 // The flow of a user of the published TypeScript client. Prints one JSON object with what was seen.
 //   node flow.mjs BASE_URL API_KEY CONTEXT_FOLDER
+import { readFile } from "node:fs/promises";
 import { Sandbox, Template, getLogs, waitForPort } from "@hopx-ai/sdk";
 
 const [baseURL, apiKey, contextPath] = process.argv.slice(2);
@@ -69,6 +70,29 @@ try {
   seen.bad = { code: bad.exit_code, stdout: bad.stdout, stderr: bad.stderr };
   await sandbox.files.write("/workspace/new/file.txt", "häß\n");
   seen.read = await sandbox.files.read("/workspace/new/file.txt");
+  const bytes = Buffer.from([...Array(256).keys()]);
+  await sandbox.files.writeBytes("/workspace/bytes", bytes);
+  seen.bytes = bytes.equals(await sandbox.files.readBytes("/workspace/bytes"));
+  await sandbox.files.upload(process.argv[1], "/workspace/up load.mjs");
+  const back = await sandbox.files.download("/workspace/up load.mjs");
+  seen.upload = back.equals(await readFile(process.argv[1]));
+  await sandbox.files.mkdir("/workspace/folder/deep");
+  const listed = await sandbox.files.list("/workspace");
+  seen.listed_files = Object.fromEntries(listed.map((one) => [one.name, one.isDir]));
+  seen.exists = await sandbox.files.exists("/workspace/folder");
+  await sandbox.files.remove("/workspace/folder");
+  seen.removed = !(await sandbox.files.exists("/workspace/folder"));
+  const terminal = await sandbox.terminal.connect();
+  sandbox.terminal.resize(terminal, 132, 43);
+  sandbox.terminal.sendInput(terminal, "stty size; for i in $(seq 50); do echo line-$i; done; exit 3\n");
+  seen.terminal = { printed: "", exit: null };
+  for await (const message of sandbox.terminal.output(terminal)) {
+    if (message.type === "output") seen.terminal.printed += message.data;
+    else if (message.type === "exit") {
+      seen.terminal.exit = message.code;
+      break;
+    }
+  }
   seen.missingFile = await failure(() => sandbox.files.read("/workspace/missing"));
   await sandbox.setTimeout(120);
   seen.timeout = (await sandbox.getInfo()).timeoutSeconds;

@@ -16,6 +16,7 @@ from schemathesis.specs.openapi import checks as openapi_checks
 
 from thawbox.api.app import create_app
 from thawbox.api.context import ApiContext
+from thawbox.guest.client import Endpoint
 from thawbox.settings import load
 
 from .conftest import World, make_world
@@ -84,6 +85,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         world = loop.run(make_world(load(state=tmp_path_factory.mktemp("state"), requests_per_minute=0)))
         loop.run(world.template("python", public=True))
         sandbox = loop.run(world.sandbox())
+        world.sandboxes.address = Endpoint("127.0.0.1", 1, "0" * 64)  # where nobody listens
+        world.context.events.close()  # so that streams end
         recipe = {"name": "built", "from_image": "debian:12"}
         build = loop.run(world.api.post("/v1/templates/build", json=recipe))
         yield Served(
@@ -115,6 +118,10 @@ def test_every_operation_does_as_documented(label: str, mode: GenerationMode, se
 def test_document_names_every_route_and_how_to_log_in() -> None:
     assert set(DOCUMENT["paths"]) == {
         "/health", "/metrics", "/v1/account/limits", "/v1/sandboxes", "/v1/sandboxes/{sandbox_id}",
+        "/v1/sandboxes/events/stream", "/v1/sandboxes/{sandbox_id}/fork",
+        "/v1/sandboxes/{sandbox_id}/metrics/stream", "/v1/sandboxes/{sandbox_id}/pause",
+        "/v1/sandboxes/{sandbox_id}/resume", "/v1/sandboxes/{sandbox_id}/snapshot",
+        "/v1/sandboxes/{sandbox_id}/start", "/v1/sandboxes/{sandbox_id}/stop", "/v1/templates/stream",
         "/v1/sandboxes/{sandbox_id}/timeout", "/v1/sandboxes/{sandbox_id}/token/refresh", "/v1/templates",
         "/v1/templates/build", "/v1/templates/build/{build_id}/logs", "/v1/templates/build/{build_id}/status",
         "/v1/templates/files/upload-link", "/v1/templates/{reference}", "/v1/uploads/{file_id}",

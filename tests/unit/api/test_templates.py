@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from thawbox.store import templates
+
 from .conftest import World
 
 
@@ -103,3 +105,21 @@ async def test_template_in_use_cannot_be_deleted_until_its_last_sandbox_is_gone(
     await world.api.delete(f"/v1/sandboxes/{sandbox['id']}")
     assert (await world.api.delete(f"/v1/templates/{row.id}")).status_code == 200
     assert (await world.api.delete(f"/v1/templates/{row.id}")).status_code == 404
+
+
+async def test_ready_made_template_that_was_never_built_is_not_there(world: World) -> None:
+    await world.template("python", public=True, ready=False)
+    assert (await world.api.get("/v1/templates")).json()["data"] == []
+    assert (await world.api.get("/v1/templates/python")).status_code == 404
+
+
+async def test_ready_made_template_says_its_own_least_and_most(world: World) -> None:
+    row = await world.template("python", public=True)
+    least, most = (
+        {"vcpu": 1, "memory_mb": 256, "disk_gb": 1},
+        {"vcpu": 8, "memory_mb": 16384, "disk_gb": 100},
+    )
+    async with world.context.database.write() as c:
+        await templates.update(c, row.id, min_resources=least, max_resources=most)
+    found = (await world.api.get("/v1/templates/python")).json()
+    assert (found["min_resources"], found["max_resources"]) == (least, most)

@@ -79,6 +79,17 @@ class Fake:
             )
         return JSONResponse(*self._route(request))
 
+    def _change(self, number: str, verb: str, request: Seen) -> tuple[Any, int]:
+        if number not in self.sandboxes:
+            return _missing("Sandbox")
+        if verb == "fork":
+            return {"data": [{"id": f"copy{n}"} for n in range(request.json["count"])]}, 201
+        if verb == "snapshot":
+            return {"name": request.json["name"], "status": "active"}, 201
+        status = {"pause": "paused", "stop": "stopped"}.get(verb, "running")
+        self.sandboxes[number]["status"] = status
+        return {"id": number, "status": status}, 200
+
     def _route(self, request: Seen) -> tuple[Any, int]:
         match request.method, request.path.strip("/").split("/"):
             case "POST", ["v1", "templates", "build"]:
@@ -127,6 +138,8 @@ class Fake:
                 return (self.sandboxes[number], 200) if number in self.sandboxes else _missing("Sandbox")
             case "POST", ["v1", "sandboxes", number, "token", "refresh"]:
                 return {"id": number, "auth_token": "eyJ.token"}, 200
+            case "POST", ["v1", "sandboxes", number, verb]:
+                return self._change(number, verb, request)
             case "DELETE", ["v1", "sandboxes", number]:
                 if self.sandboxes.pop(number, None) is None:
                     return _missing("Sandbox")

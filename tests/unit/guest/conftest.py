@@ -60,14 +60,14 @@ def _confined(writable: Path) -> list[str]:
     return ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", str(writable)]
 
 
-def run_agent(root: Path, writable: Path) -> Iterator[Agent]:
+def run_agent(root: Path, writable: Path, port: int = 0) -> Iterator[Agent]:
     (root / "etc").mkdir(parents=True)
     (root / "etc/passwd").write_text(PASSWD)
     (root / "etc/group").write_text(GROUP)
     secret = secrets.token_hex(32)
     read_end, write_end = os.pipe()
     os.write(write_end, f"{secret}\n".encode())
-    options = ["--port", "0", "--bind", "127.0.0.1", "--print-port", "--root", str(root)]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--print-port", "--root", str(root)]
     with subprocess.Popen(
         [*_confined(writable), sys.executable, "-I", "-S", thawbox.guest.agent.__file__, *options],
         stdin=read_end,
@@ -77,8 +77,8 @@ def run_agent(root: Path, writable: Path) -> Iterator[Agent]:
         os.close(read_end)
         try:
             assert process.stdout is not None
-            port = int(process.stdout.readline())
-            yield Agent(Endpoint("127.0.0.1", port, secret), root, process.pid, write_end)
+            chosen = int(process.stdout.readline())
+            yield Agent(Endpoint("127.0.0.1", chosen, secret), root, process.pid, write_end)
         finally:
             process.kill()
             os.close(write_end)

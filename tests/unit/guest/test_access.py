@@ -21,7 +21,7 @@ async def answer_to(endpoint: Endpoint, data: bytes) -> bytes:
         writer.write(data)
         writer.write_eof()
         return await reader.read()
-    except ConnectionError:
+    except OSError:  # it was closed before we had sent all
         return b""
     finally:
         writer.transport.abort()

@@ -115,6 +115,12 @@ CALLS: dict[str, Callable[[Endpoint], Awaitable[object]]] = {
     "list": lambda endpoint: client.list_dir(endpoint, "/", timeout=0.05),
     "write": lambda endpoint: client.write_file(endpoint, "/f", b"x" * 30_000_000, timeout=0.05),
     "place": lambda endpoint: client.place(endpoint, b"x" * 30_000_000, dest="/", timeout=0.05),
+    "env": lambda endpoint: client.environment(endpoint, timeout=0.05),
+    "jobs": lambda endpoint: client.jobs(endpoint, timeout=0.05),
+    "job": lambda endpoint: client.job(endpoint, "a", timeout=0.05),
+    "kill": lambda endpoint: client.kill(endpoint, pid=5, timeout=0.05),
+    "processes": lambda endpoint: client.processes(endpoint, timeout=0.05),
+    "describe": lambda endpoint: client.describe(endpoint, timeout=0.05),
     "wait_ready": lambda endpoint: client.wait_ready(endpoint, 0.05),
 }
 
@@ -124,6 +130,86 @@ async def test_silence_ends(call: Callable[[Endpoint], Awaitable[object]]) -> No
     async with guest(b"", stays_open=True) as endpoint:
         with pytest.raises(GuestFault, match="did not answer within"):
             await call(endpoint)
+
+
+JOB = {
+    "id": "a",
+    "meta": {},
+    "pid": 5,
+    "started": 1.0,
+    "ended": None,
+    "seconds": 1.0,
+    "code": None,
+    "killed": False,
+    "timed_out": False,
+    "truncated": False,
+    "stdout": "",
+    "stderr": "",
+    "log": "/x",
+}
+PROCESS = {
+    "pid": 1,
+    "ppid": 0,
+    "name": "x",
+    "state": "S",
+    "user": "root",
+    "cpu": 0.1,
+    "age": 1.0,
+    "memory": 4096,
+    "command": "x",
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"meta": 5},
+        {"meta": {"name": "\ud800"}},
+        {"pid": 2**70},
+        {"started": -1},
+        {"ended": 1e15},
+        {"stdout": "\ud800"},
+        {"code": "0"},
+        {"log": None},
+    ],
+)
+async def test_a_job_that_is_none(wrong: dict[str, object]) -> None:
+    frame = encode_frame(protocol.DATA, json.dumps({**JOB, **wrong}).encode())
+    async with guest(frame + encode_frame(protocol.END)) as endpoint:
+        with pytest.raises(GuestFault):
+            await client.jobs(endpoint)
+
+
+@pytest.mark.parametrize("wrong", [{"memory": 10**100}, {"cpu": "x"}, {"name": "\udcff"}, {"pid": None}])
+async def test_a_process_that_is_none(wrong: dict[str, object]) -> None:
+    page = encode_frame(protocol.DATA, json.dumps([{**PROCESS, **wrong}]).encode())
+    async with guest(page + encode_frame(protocol.END)) as endpoint:
+        with pytest.raises(GuestFault):
+            await client.processes(endpoint)
+
+
+async def test_endless_jobs_and_processes_end() -> None:
+    async with guest(encode_frame(protocol.DATA, json.dumps(JOB).encode()) * 2000) as endpoint:
+        with pytest.raises(GuestFault, match="jobs"):
+            await client.jobs(endpoint)
+    page = encode_frame(protocol.DATA, json.dumps([PROCESS] * 1000).encode())
+    async with guest(page * 20) as endpoint:
+        with pytest.raises(GuestFault, match="processes"):
+            await client.processes(endpoint)
+
+
+@pytest.mark.parametrize("env", [None, [], {"A": 1}, {"A": "\ud800"}, {"\udfff": "x"}])
+async def test_an_environment_that_is_none(env: object) -> None:
+    async with guest(encode_object(protocol.RESULT, {"env": env})) as endpoint:
+        with pytest.raises(GuestFault, match="env"):
+            await client.environment(endpoint)
+
+
+async def test_more_results_than_asked_for_are_cut() -> None:
+    flood = encode_frame(protocol.VALUE, b"x" * 1_000_000) * 5
+    async with guest(STARTED + flood + encode_object(protocol.EXIT, dict(EXIT))) as endpoint:
+        done = await client.run(endpoint, argv=["true"], result_limit=1000)
+    assert (len(done.value), done.truncated) == (1000, True)
 
 
 async def test_an_endless_listing_ends() -> None:

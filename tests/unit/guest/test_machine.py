@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import secrets
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from thawbox.guest import client
 from thawbox.guest.channel import connect
 from thawbox.guest.client import Endpoint, GuestError
 
-from .conftest import Agent
+from .conftest import Agent, run_agent
 
 
 async def test_init_gives_names_and_may_be_repeated(own_agent: Agent) -> None:
@@ -167,3 +169,46 @@ async def test_quiesce_leaves_no_connection(own_agent: Agent) -> None:
                 break
             await asyncio.sleep(0.01)
     await client.ping(own_agent.endpoint)
+
+
+async def test_added_environment(own_agent: Agent) -> None:
+    await client.init(own_agent.endpoint, env={"A": "1", "B": "2"})
+    await client.init(own_agent.endpoint, env_add={"B": "3", "C": "4"})
+    done = await client.run(own_agent.endpoint, shell="echo $A $B $C")
+    assert done.stdout == b"1 3 4\n"
+
+
+@pytest.fixture
+def fixed_agent(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    """An agent that will listen on the same port when it begins afresh."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    yield from run_agent(tmp_path / "root", tmp_path_factory.getbasetemp(), port)
+
+
+async def test_renewed_agent_has_forgotten_everything_and_its_children_live(fixed_agent: Agent) -> None:
+    own_agent = fixed_agent
+    await client.init(own_agent.endpoint, env={"TOKEN": "not-to-be-found-again"})
+    child = await client.start(own_agent.endpoint, argv=["sleep", "60"])
+    await client.renew(own_agent.endpoint)
+    assert b"not-to-be-found-again" not in memory_of(own_agent.pid)
+    assert Path(f"/proc/{child}/comm").read_text() == "sleep\n"
+    with pytest.raises(client.GuestError, match="secret"):
+        await client.ping(own_agent.endpoint)
+    again = own_agent.give_secret(secrets.token_hex(32))
+    done = await client.run(again, shell="echo [$TOKEN]")
+    assert done.stdout == b"[]\n"
+    await client.send_signal(again, child, 9)
+
+
+def memory_of(pid: int) -> bytes:
+    """All that the process has in memory that can be written."""
+    found = bytearray()
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, permissions = line.split()[:2]
+            if permissions.startswith("rw"):
+                begin, end = (int(word, 16) for word in span.split("-"))
+                memory.seek(begin)
+                found += memory.read(end - begin)
+    return bytes(found)

@@ -58,6 +58,8 @@ RECIPES = st.builds(
     base_image=TEXT,
     steps=st.lists(STEPS, max_size=4).map(tuple),
     cpu=st.integers(),
+    warm=st.lists(TEXT).map(tuple),
+    kernel=st.booleans(),
     memory_mb=st.integers(),
     disk_gb=st.integers(),
     start_cmd=st.none() | TEXT,

@@ -91,8 +91,10 @@ def send(kind, data):
     """
     if _Results.fd is None or os.getpid() != _Results.pid or not data:
         return
-    import json
-
+    try:
+        import json
+    except ImportError:  # Debian's python3-minimal has none
+        return
     try:
         line = json.dumps({"kind": kind, "data": data}).encode() + b"\n"
     except (TypeError, ValueError, RecursionError):

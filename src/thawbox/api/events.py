@@ -1,0 +1,175 @@
+"""Server-sent events (contract B.13): sandboxes, templates, and what one sandbox uses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, StreamingResponse
+
+from thawbox.errors import GuestFault, SandboxNotFound, ThawboxError
+from thawbox.guest import client
+from thawbox.guest.client import GuestError
+from thawbox.http import openapi
+from thawbox.sandboxes.events import Event
+from thawbox.store import templates
+from thawbox.store.sandboxes import SandboxRow
+from thawbox.store.templates import TemplateRow
+from thawbox.timestamps import rfc3339
+
+from .context import caller_of, context_of
+from .sandbox_models import SandboxFields, fields_of
+from .sandboxes import SandboxId, find_sandbox
+from .templates import item_of
+
+router = APIRouter(tags=["events"])
+
+KEEP_ALIVE_S = 15.0
+TEMPLATES_EVERY_S = 1.0
+METRICS_EVERY_S = 2.0
+
+
+_STREAM: openapi.Responses = {
+    200: {
+        "description": "Server-sent events, with comments as a sign of life.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+# The operations' class is JSONResponse, because that is what their errors are.
+
+
+class EventStream(StreamingResponse):
+    """An answer without an end."""
+
+    media_type = "text/event-stream"
+
+
+@router.get("/v1/sandboxes/events/stream", responses=_STREAM | openapi.errors(), response_class=JSONResponse)
+@router.get("/v1/sandboxes/stream", include_in_schema=False)
+async def stream_sandboxes(request: Request) -> EventStream:
+    """What happens to your sandboxes from now on: ``sandbox.created``, ``.updated``, ``.deleted``."""
+    return _stream(_sandbox_events(request))
+
+
+@router.get("/v1/templates/stream", responses=_STREAM | openapi.errors(), response_class=JSONResponse)
+async def stream_templates(request: Request) -> EventStream:
+    """What happens to the templates that you can use: ``template.updated``, ``.deleted``."""
+    return _stream(_template_events(request))
+
+
+@router.get(
+    "/v1/sandboxes/{sandbox_id}/metrics/stream",
+    responses=_STREAM | openapi.errors(404, 409, 503),
+    response_class=JSONResponse,
+)
+async def stream_metrics(request: Request, sandbox_id: SandboxId) -> EventStream:
+    """What a running sandbox uses, every two seconds, until it does not run any more."""
+    row = await find_sandbox(request, sandbox_id)
+    await context_of(request).sandboxes.endpoint(row)  # refuses here, while there can be a status
+    return _stream(_metrics_events(request, row))
+
+
+def _stream(events: AsyncIterator[str]) -> EventStream:
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventStream(events, headers=headers)
+
+
+def _message(data: dict[str, Any], *, event: str | None = None) -> str:
+    name = f"event: {event}\n" if event else ""
+    return f"{name}data: {json.dumps(data, separators=(',', ':'))}\n\n"
+
+
+async def _sandbox_events(request: Request) -> AsyncIterator[str]:
+    with context_of(request).events.listen(caller_of(request).organization_id) as listener:
+        yield ": listening\n\n"
+        while (event := await listener.next(KEEP_ALIVE_S)) != "over":
+            if event is None:
+                yield ": still here\n\n"
+            elif isinstance(event, Event):
+                yield _message(_sandbox(request, event), event=f"sandbox.{event.kind}")
+
+
+def _sandbox(request: Request, event: Event) -> dict[str, Any]:
+    if event.kind == "deleted":
+        return {"id": event.row.id, "object": "sandbox", "status": "deleted"}
+    return SandboxFields(**fields_of(request, context_of(request).settings, event.row)).model_dump()
+
+
+async def _template_events(request: Request) -> AsyncIterator[str]:
+    """Looks at the table, because builds, deletions and the command line all write there."""
+    closing = context_of(request).events.closing
+    seen = await _templates(request)
+    said = time.monotonic()
+    yield ": listening\n\n"
+    while not await _wait(closing, TEMPLATES_EVERY_S):
+        now = await _templates(request)
+        for number, row in now.items():
+            if seen.get(number) != row:
+                said = time.monotonic()
+                yield _message(item_of(row).model_dump(), event="template.updated")
+        for number in seen.keys() - now.keys():
+            said = time.monotonic()
+            gone = {"id": str(number), "object": "template", "status": "deleted"}
+            yield _message(gone, event="template.deleted")
+        seen = now
+        if time.monotonic() - said > KEEP_ALIVE_S:
+            said = time.monotonic()
+            yield ": still here\n\n"
+
+
+async def _templates(request: Request) -> dict[int, TemplateRow]:
+    async with context_of(request).database.read() as connection:
+        visible = await templates.list_visible(connection, caller_of(request).organization_id)
+    return {row.id: row for row in visible}
+
+
+async def _metrics_events(request: Request, row: SandboxRow) -> AsyncIterator[str]:
+    parts = context_of(request)
+    while True:
+        try:
+            row = await find_sandbox(request, row.id)
+            endpoint = await parts.sandboxes.endpoint(row)
+            yield _message(_metrics(row, await client.usage(endpoint, timeout=METRICS_EVERY_S)))
+        except SandboxNotFound:
+            return
+        except GuestError:
+            return
+        except GuestFault:
+            yield ": no answer\n\n"
+        except ThawboxError:  # paused, stopped or in error
+            return
+        if await _wait(parts.events.closing, METRICS_EVERY_S):
+            return
+
+
+def _metrics(row: SandboxRow, usage: dict[str, Any]) -> dict[str, Any]:
+    """As the sandbox's own ``/metrics/snapshot``, as far as the agent knows it (contract E.9)."""
+    uptime = round(max(0.0, time.time() - row.created_at), 3)
+    return {
+        "uptime_seconds": uptime,
+        "system": {
+            "cpu": {"load": usage["load"], "cores": usage["cpus"]},
+            "memory": _filled(usage["memory_total"], usage["memory_used"]),
+            "disk": _filled(usage["disk_total"], usage["disk_used"]),
+            "uptime": uptime,
+        },
+        "process": {"count": usage["processes"]},
+        "timestamp": rfc3339(time.time(), 3),
+    }
+
+
+def _filled(total: int, used: int) -> dict[str, int | float]:
+    share = round(100 * used / total, 2) if total > 0 else 0.0
+    return {"total": total, "used": used, "free": max(0, total - used), "usage_percent": share}
+
+
+async def _wait(closing: asyncio.Event, seconds: float) -> bool:
+    """Wait so long, or until the server stops (True)."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(closing.wait(), seconds)
+    return closing.is_set()

@@ -1,0 +1,54 @@
+"""``/v1/sandboxes/{id}/pause|resume|stop|start`` (contract B.6, D). A body is neither needed nor read."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+from fastapi import APIRouter, Request
+
+from thawbox.http import context, openapi
+from thawbox.http.addresses import sandbox_url
+from thawbox.store.sandboxes import SandboxRow
+
+from .context import context_of
+from .sandbox_models import StateChanged
+from .sandboxes import SandboxId, find_sandbox
+
+router = APIRouter(tags=["sandboxes"])
+
+
+@router.post("/v1/sandboxes/{sandbox_id}/pause", responses=openapi.errors(404, 409))
+async def pause_sandbox(request: Request, sandbox_id: SandboxId) -> StateChanged:
+    """Freeze a running sandbox: programs stop where they are, memory and files stay. Its time goes on running."""
+    row = await find_sandbox(request, sandbox_id)
+    return _changed(request, await context_of(request).sandboxes.pause(row))
+
+
+@router.post("/v1/sandboxes/{sandbox_id}/resume", responses=openapi.errors(404, 409, 503))
+async def resume_sandbox(request: Request, sandbox_id: SandboxId) -> StateChanged:
+    """Let a paused sandbox go on."""
+    row = await find_sandbox(request, sandbox_id)
+    return _changed(request, await context_of(request).sandboxes.resume(row))
+
+
+@router.post("/v1/sandboxes/{sandbox_id}/stop", responses=openapi.errors(404, 409, 503))
+async def stop_sandbox(request: Request, sandbox_id: SandboxId) -> StateChanged:
+    """End the programs of a running or paused sandbox; its files stay."""
+    row = await find_sandbox(request, sandbox_id)
+    return _changed(request, await context_of(request).sandboxes.stop_sandbox(row))
+
+
+@router.post("/v1/sandboxes/{sandbox_id}/start", responses=openapi.errors(404, 409, 503))
+async def start_sandbox(request: Request, sandbox_id: SandboxId) -> StateChanged:
+    """Start a stopped sandbox: its files are there, its template's start command runs."""
+    row = await find_sandbox(request, sandbox_id)
+    return _changed(request, await context_of(request).sandboxes.start_sandbox(row))
+
+
+def _changed(request: Request, row: SandboxRow) -> StateChanged:
+    return StateChanged(
+        id=row.id,
+        status=cast(Literal["running", "paused", "stopped"], row.status),
+        public_host=sandbox_url(request, context_of(request).settings, row.id),
+        request_id=context.request_id(),
+    )

@@ -1,0 +1,154 @@
+"""``thaw catalog``: the ready-made templates, and building them on this machine."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from thawbox.settings import Settings, load
+
+from .build import print_log, progress_line
+from .failure import FAILED, INTERRUPTED, Commands, Failure
+from .options import json_option, state_option
+from .terminal import console, duration, harmless, print_json, print_table, status_text
+
+
+@click.group(cls=Commands, invoke_without_command=True, short_help="List ready-made templates, build them.")
+@state_option
+@json_option
+@click.pass_context
+def catalog(context: click.Context, state: Path | None, as_json: bool) -> None:
+    """List the ready-made templates and which of them are built on this machine.
+
+    Once built, one is public: every organisation can boot it, none can delete it. Needs the running server and
+    root, on the server's own machine.
+
+    \b
+    Examples:
+      sudo thaw catalog
+      sudo thaw catalog build code-interpreter
+    """
+    if context.invoked_subcommand is not None:
+        return
+    (answer,) = ask(load(state=state), {"op": "catalogue"})
+    found = answer["templates"]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (item["name"], status_text(item["status"]), item["category"], item["description"]) for item in found
+    ]
+    print_table(("name", "status", "category", "description"), rows)
+    for item in found:
+        if item["error_message"]:
+            reason = harmless(str(item["error_message"]).splitlines()[0])
+            console(stderr=True).print(Text(f"{item['name']}: the last build failed: {reason}"))
+
+
+@catalog.command(short_help="Build ready-made templates.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--no-cache", is_flag=True, help="Run every step again.")
+@state_option
+@json_option
+def build(names: tuple[str, ...], no_cache: bool, state: Path | None, as_json: bool) -> None:
+    """Build the ready-made templates called NAME, one after the other; without a name, all of them.
+
+    What is built already is found in the cache, so this may be repeated. One that fails says why and leaves the
+    others; the exit status is then 1.
+
+    \b
+    Examples:
+      sudo thaw catalog build
+      sudo thaw catalog build python nodejs --json
+    """
+    settings = load(state=state)
+    if not names:
+        (answer,) = ask(settings, {"op": "catalogue"})
+        names = tuple(item["name"] for item in answer["templates"])
+    out = console(stderr=as_json)
+    results = [build_entry(settings, name, out, no_cache=no_cache) for name in dict.fromkeys(names)]
+    if as_json:
+        print_json(results)
+    if any(result["status"] != "active" for result in results):
+        raise click.exceptions.Exit(FAILED)
+
+
+def build_entry(settings: Settings, name: str, out: Console, *, no_cache: bool = False) -> dict[str, Any]:
+    """Build one and show its log; what came out, as ``thaw build --json`` prints it.
+
+    Raises:
+        Failure: no server, or the catalogue has no such entry.
+        click.exceptions.Exit: Ctrl-C; the build goes on.
+    """
+    began = time.monotonic()
+    out.rule(name, align="left")
+    end: dict[str, Any] = {}
+    try:
+        with progress_line(out, began) as on_status:
+            for said in ask(settings, {"op": "catalogue_build", "name": name, "no_cache": no_cache}):
+                if "log" in said:
+                    print_log(out, said["log"])
+                elif "status" in said:
+                    on_status(said["status"])
+                else:
+                    end = said["end"]
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nThe build of {name} goes on at the server; 'thaw catalog' says how it stands.", err=True
+        )
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    if not end:
+        raise Failure(f"The server ended while it built {name}. It goes on with it when it starts again.")
+    seconds = round(time.monotonic() - began, 3)
+    if end["status"] == "active":
+        out.print(Text(f"{name} is ready: template {end['template_id']}, {duration(seconds)}", "bold green"))
+    else:
+        reason = harmless(str(end["error_message"] or "no reason given").splitlines()[0])
+        out.print(Text(f"{name} failed after {duration(seconds)}: {reason}", "bold red"))
+    return {
+        "name": name,
+        "template_id": end["template_id"],
+        "status": end["status"],
+        "seconds": seconds,
+        "error_message": end["error_message"],
+    }
+
+
+def ask(settings: Settings, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines that the running server answers at its control socket.
+
+    Raises:
+        Failure: it does not run or refuses, or we are not root.
+    """
+    with _connected(settings.state / "control.sock") as connection:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("r", encoding="utf-8") as lines:
+            for line in lines:
+                said = json.loads(line)
+                if "error" in said:
+                    raise Failure(str(said["error"]).rstrip(".") + ".")
+                yield said
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(str(path))
+        except PermissionError as error:
+            raise Failure("The catalogue is root's: run this with sudo, on the server's machine.") from error
+        except OSError as error:
+            raise Failure(
+                f"No server runs on the state folder {path.parent}. "
+                "Start one with 'sudo thaw serve', or name its folder with --state."
+            ) from error
+        yield connection

@@ -1,0 +1,197 @@
+"""``/execute/stream`` and ``/commands/stream``: output as it comes, over a WebSocket (contract E.7).
+
+The client's first frame says what to run. Then ``stdout`` and ``stderr`` with ``data``, ``result`` with ``exit_code``,
+``execution_time`` and what the code showed, or ``error``; at the end ``complete`` with ``success``. A client that
+leaves ends what it started. Our own addition: ``stdin`` with ``data`` and ``stdin_eof`` for commands that asked for
+``"stdin": true``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.websockets import WebSocket
+
+from thawbox.errors import UserError
+from thawbox.guest import client
+from thawbox.guest.client import Exit, GuestError, Process, Stderr, Stdout, Value
+from thawbox.http.bodies import parse
+from thawbox.timestamps import rfc3339
+
+from . import background, execution, languages, rich
+from .code import DEFAULT_TIMEOUT_S, RICH_LIMIT, ExecuteCode
+from .commands import DEFAULT_TIMEOUT_S as COMMAND_TIMEOUT_S
+from .commands import RunCommand
+from .counters import counted
+from .execution import Place, Runnable, in_folder
+from .frames import Frame
+from .languages import Invocation
+from .sockets import Socket, serve
+
+router = APIRouter(tags=["code"])
+
+FIRST_S = 30.0
+"""How long a client may take to say what to run."""
+_FAILED: Frame = {"type": "complete", "success": False}
+
+
+class StreamCommand(RunCommand):
+    """A command; with ``stdin`` it can be typed to."""
+
+    stdin: bool = False
+
+
+@router.websocket("/execute/stream")
+@router.websocket("/stream")
+async def stream_code(websocket: WebSocket) -> None:
+    """Run code, and tell what it says while it runs."""
+    await serve(websocket, _code, failed=_FAILED)
+
+
+@router.websocket("/commands/stream")
+async def stream_command(websocket: WebSocket) -> None:
+    """Run a command, and tell what it says while it runs."""
+    await serve(websocket, _command, failed=_FAILED)
+
+
+async def _code(socket: Socket) -> Frame:
+    asked = parse(ExecuteCode, await _first(socket, "execute"))
+    language = languages.named(asked.language)
+    place = _place(socket)
+    way = await background.choose(place, language, asked.code)
+
+    def ending(end: Exit, pid: int, silent: bool, value: bytes) -> dict[str, Any]:
+        shown = rich.read(value)
+        missing = languages.lacks(language, pid, end.code, b"" if silent else b"said")
+        return {
+            **{key: content for key, content in shown.fields().items() if content},
+            **({"message": languages.missing(language)} if missing else {}),
+        }
+
+    return await _run(socket, place, asked, way, asked.timeout or DEFAULT_TIMEOUT_S, ending)
+
+
+async def _command(socket: Socket) -> Frame:
+    asked = parse(StreamCommand, await _first(socket, "run", "execute", "command"))
+    way = Invocation(tuple(asked.argv))
+    timeout = asked.timeout or COMMAND_TIMEOUT_S
+    return await _run(socket, _place(socket), asked, way, timeout, lambda *_: {}, typed=asked.stdin)
+
+
+async def _first(socket: Socket, *kinds: str) -> Frame:
+    try:
+        async with asyncio.timeout(FIRST_S):
+            frame = await socket.receive()
+    except TimeoutError:
+        raise UserError(f"No frame that says what to run came within {FIRST_S:g} s.") from None
+    if frame.get("type", kinds[0]) not in kinds:
+        raise UserError(f"The first frame must be of type {kinds[0]}.")
+    return frame
+
+
+def _place(socket: Socket) -> Place:
+    return Place(socket.sandbox, socket.endpoint, socket.defaults)
+
+
+async def _run(
+    socket: Socket,
+    place: Place,
+    asked: Runnable,
+    way: Invocation,
+    timeout_s: float,
+    ending: Callable[[Exit, int, bool, bytes], dict[str, Any]],
+    *,
+    typed: bool = False,
+) -> Frame:
+    value = bytearray()
+    with counted(place.sandbox.id) as outcome:
+        async with _opened(place, asked, way, timeout_s, typed) as process:
+            feeding = asyncio.create_task(_feed(socket, process, way.stdin, typed))
+            silent = True
+            try:
+                async for event in process:
+                    match event:
+                        case Stdout(data):
+                            await socket.send_text("stdout", data, timestamp=rfc3339(time.time()))
+                        case Stderr(data):
+                            silent = False
+                            await socket.send_text("stderr", data, timestamp=rfc3339(time.time()))
+                        case Value(data):
+                            value += data[: RICH_LIMIT - len(value)]
+                        case Exit() as end:
+                            break
+            finally:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+            extra = ending(end, process.pid, silent, bytes(value))
+        if end.timed_out:
+            await _note(socket, f"\n[timed out after {timeout_s:g} s]\n")
+        if "message" in extra:
+            await _note(socket, extra.pop("message") + "\n")
+        outcome.success = end.code == 0 and not end.timed_out
+    await socket.send(
+        {
+            "type": "result",
+            "exit_code": execution.TIMED_OUT if end.timed_out else end.code,
+            "execution_time": end.seconds,
+            **extra,
+            "timestamp": rfc3339(time.time()),
+        }
+    )
+    return {"type": "complete", "success": outcome.success}
+
+
+async def _note(socket: Socket, text: str) -> None:
+    await socket.send_text("stderr", text.encode(), timestamp=rfc3339(time.time()))
+
+
+async def _feed(socket: Socket, process: Process, stdin: bytes | None, typed: bool) -> None:
+    """Give the program its input; and go on receiving, so that the client's leaving is noticed."""
+    if stdin is not None:
+        await process.send_stdin(stdin)
+        await process.close_stdin()
+    if not typed:
+        socket.receive_no_more()
+        return
+    while True:
+        match await socket.receive():
+            case {"type": "stdin", "data": str(data)}:
+                await process.send_stdin(data.encode("utf-8", "replace"))
+            case {"type": "stdin_eof"}:
+                await process.close_stdin()
+                socket.receive_no_more()
+                return
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    place: Place, asked: Runnable, way: Invocation, timeout_s: float, typed: bool
+) -> AsyncIterator[Process]:
+    """The program, in the first of the folders in question that exists."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def attempt(cwd: str) -> Process:
+            return await stack.enter_async_context(
+                client.spawn(
+                    place.endpoint,
+                    argv=way.argv,
+                    env=asked.env,
+                    cwd=cwd,
+                    user=place.defaults.user,
+                    timeout=timeout_s,
+                    stdin=way.stdin is not None or typed,
+                    result_limit=RICH_LIMIT if way.rich else None,
+                    scratch=way.scratch,
+                )
+            )
+
+        try:
+            process = await in_folder(place, asked.folder, attempt)
+        except GuestError as error:
+            raise execution.refusal(error) from error
+        yield process

@@ -1,0 +1,26 @@
+"""Warm interpreters, from outside; a part of ``client``. ``python/warm.py`` is what they are inside."""
+
+from collections.abc import Sequence
+
+from thawbox.guest.channel import Endpoint, GuestError, ask, field
+from thawbox.guest.image import MOUNT_POINT
+
+PROGRAM = f"{MOUNT_POINT}/python/warm.py"
+START_S = 150.0
+
+
+async def warm(endpoint: Endpoint, modules: Sequence[str], *, user: str | None, cwd: str) -> int:
+    """Have interpreters of ``user`` wait that have imported ``modules``; returns how many.
+
+    Raises:
+        GuestError: WARM_FAILED: with the sentence of what failed; NO_CWD, UNKNOWN_USER.
+        GuestFault: the agent is silent.
+    """
+    fields = {"modules": list(modules), "user": user, "cwd": cwd}
+    try:
+        answer = await ask(endpoint, "warm", {**fields, "argv": ["python3", PROGRAM]}, START_S)
+    except GuestError as error:
+        if "command not found" not in error.message:
+            raise
+        answer = await ask(endpoint, "warm", {**fields, "argv": ["python", PROGRAM]}, START_S)
+    return field(answer, "children", int)

@@ -1,0 +1,125 @@
+"""Copies of a sandbox that run on by themselves.
+
+A copy has the source's memory, files, programs and environment; it gets its own id, host name, secret, token and
+entropy. Connections to the outside do not come along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import secrets
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from thawbox import ids
+from thawbox.errors import SandboxNotFound
+from thawbox.store import sandboxes as rows
+from thawbox.store.sandboxes import SandboxRow
+
+from . import memory
+from .creation import check_limit
+from .home import Home
+from .start import introduce
+
+
+async def fork(
+    home: Home,
+    sandbox_id: str,
+    count: int,
+    *,
+    env: Mapping[str, str],
+    timeout_seconds: int | None,
+    undo: Callable[[str], Awaitable[None]],
+) -> list[SandboxRow]:
+    """``count`` copies, all running; if one does not come up, ``undo`` removes all.
+
+    Raises:
+        InvalidState: the source neither runs nor is paused.
+        Forbidden: so many more sandboxes are not allowed.
+        SandboxNotFound: the source, or a copy, was deleted meanwhile.
+        NoCapacity, RuntimeFault: it did not work.
+    """
+    folder = home.node.layout.tmp / f"fork-{secrets.token_hex(8)}"
+    copies: list[SandboxRow] = []
+    try:
+
+        async def take_copy() -> None:
+            source = await home.row(sandbox_id)
+            await memory.copy(home, source, folder)
+            copies.extend(await _register(home, source, count, timeout_seconds))
+
+        await home.turns.take(sandbox_id, take_copy)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_bring_up(home, row, folder, env)) for row in copies]
+        return [task.result() for task in tasks]
+    except BaseException as error:
+        for row in copies:
+            await asyncio.shield(undo(row.id))
+        if isinstance(error, BaseExceptionGroup):
+            raise error.exceptions[0] from error
+        raise
+    finally:
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+
+
+async def _register(
+    home: Home, source: SandboxRow, count: int, timeout_seconds: int | None
+) -> list[SandboxRow]:
+    now = time.time()
+    made = [
+        replace(
+            source,
+            id=ids.sandbox_id(),
+            status="creating",
+            reason=None,
+            slot=None,
+            secret="",
+            memory=None,
+            memory_runsc=None,
+            paused_at=None,
+            boot_path=None,
+            timings=None,
+            timeout_seconds=timeout_seconds,
+            expires_at=None if timeout_seconds is None else now + timeout_seconds,
+            created_at=now,
+            token_expires_at=0.0,
+        )
+        for _ in range(count)
+    ]
+    async with home.database.write() as connection:
+        if await rows.get(connection, source.id) is None:
+            raise SandboxNotFound("Sandbox not found")
+        await check_limit(connection, home.settings, source.organization_id, count)
+        for row in made:
+            await rows.insert(connection, row)
+    for row in made:
+        home.events.publish("created", row)
+    return made
+
+
+async def _bring_up(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str]) -> SandboxRow:
+    return await home.turns.take(row.id, lambda: _thaw(home, row, folder, env))
+
+
+async def _thaw(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str]) -> SandboxRow:
+    greet = functools.partial(introduce, hostname=row.id, env_add=env)
+    async with home.starting:
+        container = await memory.thaw_into(home, row, folder, greet)
+    try:
+        running = await home.change(
+            row.id,
+            status="running",
+            slot=container.slot.index,
+            secret=container.secret,
+            boot_path="fork",
+            timings=container.timings,
+        )
+    except BaseException:
+        await asyncio.shield(home.node.destroy(container))
+        raise
+    home.hold(container)
+    return running

@@ -1,0 +1,155 @@
+"""Warm interpreters: the same as new ones, but for what they have imported."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import thawbox.guest
+from thawbox.guest import client
+from thawbox.guest.channel import ask
+from thawbox.guest.client import Completed, Endpoint, GuestError
+
+from .conftest import Agent, run_agent
+
+PYTHON = Path(thawbox.guest.__file__).parent / "python"
+WARM = [sys.executable, str(PYTHON / "warm.py")]
+RUN = [sys.executable, str(PYTHON / "run.py")]
+
+
+@pytest.fixture(scope="module")
+def warm_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    """An agent of this module's own."""
+    yield from run_agent(tmp_path_factory.mktemp("agent") / "root", tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+async def warm(warm_agent: Agent) -> Endpoint:
+    """An agent with interpreters that have imported ``decimal`` and ``random``."""
+    fields = {"argv": WARM, "modules": ["decimal", "random", "uuid"], "cwd": "/"}
+    assert await ask(warm_agent.endpoint, "warm", fields, 60) == {"children": 2}
+    return warm_agent.endpoint
+
+
+async def execute(
+    endpoint: Endpoint, code: str, *, warm: bool, cwd: str = "/", env: dict[str, str] | None = None
+) -> Completed:
+    """Run ``code`` warm, once a child waits, or in a new interpreter."""
+    for _ in range(200):
+        marked = f"import sys; sys.stderr.write(str('decimal' in sys.modules) + '\\n')\n{code}"
+        done = await client.run(
+            endpoint,
+            argv=RUN,
+            stdin=marked.encode(),
+            cwd=cwd,
+            env=env,
+            timeout=30,
+            result_limit=1 << 20,
+            imports=["decimal"] if warm else [],
+        )
+        first, _, rest = done.stderr.partition(b"\n")
+        if (first == b"True") == warm:
+            return Completed(**{**done.__dict__, "stderr": rest, "pid": 0, "seconds": 0.0})
+    raise AssertionError(f"no interpreter of the kind that is wanted ran it: {done}")
+
+
+def children_of(parent: int) -> list[int]:
+    """The processes that ``parent`` started or adopted."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
+
+
+CODES = {
+    "prints": "print('x'); print('y', end='')",
+    "value": "6 * 7",
+    "exit code": "import sys; sys.exit(3)",
+    "exit text": "import sys; sys.exit('bad')",
+    "exit none": "import sys; sys.exit()",
+    "exit large": "import sys; sys.exit(256 + 7)",
+    "raises": "def f():\n  1/0\nf()",
+    "syntax": "exec('def f(:')",
+    "killed": "import os; os.kill(os.getpid(), 15)",
+    "_exit": "import os; print('lost'); os._exit(4)",
+    "atexit": "import atexit; atexit.register(print, 'bye')",
+    "thread": "import threading, time\nthreading.Thread(target=lambda: (time.sleep(.1), print('late'))).start()",
+    "del": "class A:\n  def __del__(self): print('gone')\na = A()",
+    "fork": "import os\npid = os.fork()\nif pid == 0: os._exit(7)\nos.waitpid(pid, 0)[1]",
+    "names": "import sys; print(sys.argv, sys.orig_argv, __name__, sys.path, sys.executable, sorted(globals()))",
+    "process": "import os; print(os.getcwd(), oct(os.umask(0)), os.getuid(), os.getgid(), os.getgroups(), "
+    "os.getsid(0) == os.getpid() == os.getpgid(0))",
+    "environment": "import os; print(sorted(os.environ.items()))",
+    "descriptors": "import os; print([fd for fd in range(3) if os.isatty(fd)], len(os.listdir('/proc/self/fd')))",
+    "inherited": "import subprocess; print(subprocess.run(['ls', '/proc/self/fd'], capture_output=True).stdout)",
+    "stdin": "input()",
+    "signals": "import signal; print([signal.getsignal(n) for n in (2, 13, 15)], signal.pthread_sigmask(0, []))",
+    "threads": "import threading; print(threading.active_count(), threading.current_thread().name)",
+    "own module": "import run, warm",
+    "closed": "import sys; print('x'); sys.stdout.close()",
+    "replaced": "import sys, io; sys.stdout = io.StringIO(); print('x')",
+    "large": "print('x' * 300000)",
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+async def test_runs_as_in_a_new_interpreter(warm: Endpoint, tmp_path: Path, name: str) -> None:
+    for module in ("run", "warm"):
+        (tmp_path / f"{module}.py").write_text(f"print('own {module}')")
+    env = {"OWN": "value"}
+    inside = await execute(warm, CODES[name], warm=True, cwd=str(tmp_path), env=env)
+    assert inside == await execute(warm, CODES[name], warm=False, cwd=str(tmp_path), env=env)
+
+
+async def test_random_state_is_fresh_in_each(warm: Endpoint) -> None:
+    code = "import random, uuid; print(random.random(), uuid.uuid4(), uuid.uuid1())"
+    said = [(await execute(warm, code, warm=True)).stdout.split() for _ in range(4)]
+    for values in zip(*said, strict=True):
+        assert len(set(values)) == 4
+
+
+@pytest.mark.parametrize("env", [{"PYTHONHASHSEED": "1"}, {"PATH": "/bin"}, {"TZ": "UTC"}, {"HOME": "/"}])
+async def test_what_a_warm_one_cannot_honour_gets_a_new_one(warm: Endpoint, env: dict[str, str]) -> None:
+    code = b"import sys; print('decimal' in sys.modules)"
+    done = await client.run(warm, argv=RUN, stdin=code, env=env, imports=["decimal"], timeout=30)
+    assert done.stdout == b"False\n"
+
+
+async def test_code_that_needs_none_of_the_modules_gets_a_new_one(warm: Endpoint) -> None:
+    code = b"import sys; print('decimal' in sys.modules)"
+    done = await client.run(warm, argv=RUN, stdin=code, imports=["json"], timeout=30)
+    assert done.stdout == b"False\n"
+
+
+async def test_timeout_ends_it(warm: Endpoint) -> None:
+    done = await client.run(
+        warm, argv=RUN, stdin=b"import time; time.sleep(60)", imports=["decimal"], timeout=0.5
+    )
+    assert (done.timed_out, done.exit_code) == (True, 124)
+
+
+async def test_module_that_is_not_there_is_named(warm_agent: Agent) -> None:
+    fields = {"argv": WARM, "modules": ["no_such_module"], "cwd": "/"}
+    with pytest.raises(GuestError, match="no_such_module cannot be imported: ModuleNotFoundError") as caught:
+        await ask(warm_agent.endpoint, "warm", fields, 60)
+    assert caught.value.code == "WARM_FAILED"
+
+
+async def test_without_its_first_process_new_ones_serve(own_agent: Agent) -> None:
+    fields = {"argv": WARM, "modules": ["decimal"], "cwd": "/"}
+    await ask(own_agent.endpoint, "warm", fields, 60)
+    for pid in children_of(own_agent.pid):
+        os.kill(pid, signal.SIGKILL)
+    for _ in range(4):
+        done = await client.run(
+            own_agent.endpoint, argv=RUN, stdin=b"print(1)", imports=["decimal"], timeout=30
+        )
+        assert (done.stdout, done.exit_code) == (b"1\n", 0)
