@@ -123,6 +123,8 @@ class _Exchange:
             headers.append((b"transfer-encoding", b"chunked"))
         else:
             headers += [(name, value) for name, value in asked.headers if name == b"content-length"][:1]
+        if not any(name == b"host" for name, _ in headers):
+            headers.append((b"host", b"localhost"))  # HTTP/1.0 knows none
         headers.append((b"connection", b"close"))
         return h11.Request(method=asked.method, target=asked.target, headers=headers)
 

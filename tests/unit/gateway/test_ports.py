@@ -331,6 +331,15 @@ async def test_requests_that_could_be_read_in_two_ways(served: Served, what: str
         assert inside.heads == []
 
 
+async def test_http_1_0_without_a_host(served: Served) -> None:
+    async with program(ok(b"old")) as inside:
+        head = f"GET /ports/{served.id}/{inside.port}/ HTTP/1.0\r\nX-Thawbox-Token: {served.token}\r\n\r\n"
+        answer = await served.raw(head.encode())
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\nold")
+    assert inside.header("Host") == ["localhost"]
+
+
 async def test_forms_of_a_proxys_request_are_refused(served: Served) -> None:
     async with program(ok()) as inside:
         token = f"Host: {served.host(inside.port)}\r\nX-Thawbox-Token: {served.token}\r\nConnection: close\r\n\r\n"
