@@ -173,7 +173,8 @@ def test_environment(lived: dict[str, Any]) -> None:
 
 
 def test_what_a_sandbox_tells_of_itself(lived: dict[str, Any]) -> None:
-    assert lived["cache"] == {"stats": True, "cleared": "Cache cleared successfully"}
+    assert lived["cache"]["stats"]
+    assert "nothing was cleared" in lived["cache"]["cleared"]  # there is none
     assert lived["metrics"] > 0
     assert lived["agent"]
     assert lived["health"] == {"status": "healthy", "healthy": True}
