@@ -83,15 +83,20 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
-    """A plain table on standard output; nothing in a cell counts as markup, and no cell is cut."""
-    table = Table(box=box.SIMPLE_HEAD if console().is_terminal else None, pad_edge=False, header_style="bold")
-    for column in columns:
+    """A plain table on standard output; nothing in a cell counts as markup, and no cell is cut.
+
+    In a terminal the last column takes the lines that it needs.
+    """
+    out = console()
+    table = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False, header_style="bold")
+    for column in columns[:-1]:
         table.add_column(column.upper(), no_wrap=True, overflow="ignore")
+    table.add_column(columns[-1].upper(), overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row))
-    out = console()
-    # Piped output is for grep and awk: as wide as it has to be.
-    out.print(table, width=None if out.is_terminal else 10_000, no_wrap=True, overflow="ignore", crop=False)
+    if not out.is_terminal:
+        out.width = 10_000  # piped output is for grep and awk: as wide as it has to be
+    out.print(table, crop=False)
 
 
 def status_text(status: str) -> Text:

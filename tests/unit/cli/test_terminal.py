@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thawbox.cli.terminal import coarse, duration, harmless, size
+from thawbox.cli.terminal import coarse, duration, harmless, print_table, size
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,9 @@ def test_size(count: int, text: str) -> None:
 )
 def test_harmless(line: str, text: str) -> None:
     assert harmless(line) == text
+
+
+def test_a_table_that_is_piped_is_as_wide_as_it_has_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ["a" * 100, "b" * 100]
+    print_table(("one", "two"), [cells])
+    assert capsys.readouterr().out.splitlines()[-1].split() == cells
