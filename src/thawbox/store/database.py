@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -83,7 +86,7 @@ async def open_database(settings: Settings) -> Database:
     """
     if settings.database_url is None:
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _touch_private(settings.state / FILE_NAME)
+        await asyncio.to_thread(_make_file, settings.state / FILE_NAME)
     database = Database(default_url(settings))
     try:
         async with database.write() as connection:
@@ -142,7 +145,20 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _touch_private(path: Path) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+def _make_file(path: Path) -> None:
+    """The file, private and in WAL mode.
+
+    One at a time: SQLite does not wait for whoever else changes the mode of a new file. And never opened and closed
+    besides SQLite, which would lose the locks that this process has on it.
+    """
+    lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        elif path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+        with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_MS / 1000)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        os.close(lock)
