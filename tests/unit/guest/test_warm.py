@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -153,3 +154,22 @@ async def test_without_its_first_process_new_ones_serve(own_agent: Agent) -> Non
             own_agent.endpoint, argv=RUN, stdin=b"print(1)", imports=["decimal"], timeout=30
         )
         assert (done.stdout, done.exit_code) == (b"1\n", 0)
+
+
+async def test_without_the_agent_none_stays(own_agent: Agent) -> None:
+    fields = {"argv": WARM, "modules": ["decimal"], "cwd": "/"}
+    assert await ask(own_agent.endpoint, "warm", fields, 60) == {"children": 2}
+    warm = children_of(own_agent.pid)
+    assert warm
+    os.kill(own_agent.pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while any(is_running(pid) for pid in warm):
+            await asyncio.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import json
 import os
+import select
 import socket
 import sys
 
@@ -47,7 +48,10 @@ def import_all(names):
 
 
 def serve(claims, idle, count):
-    """Keep ``count`` children waiting. Returns in a child, with its claim; never in the first process."""
+    """Keep ``count`` children waiting, as long as the agent holds its end of ``claims``.
+
+    Returns in a child, with its claim; never in the first process.
+    """
     wanted, want = os.pipe()
     for _ in range(count):
         if _fork():
@@ -57,9 +61,13 @@ def serve(claims, idle, count):
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
+    poller = select.poll()
+    poller.register(wanted, select.POLLIN)
+    poller.register(claims, 0)  # its end alone: what comes there is for the children
     while True:
-        if not os.read(wanted, 1):
+        if claims.fileno() in dict(poller.poll()):
             os._exit(0)
+        os.read(wanted, 1)
         if _fork():
             os.close(wanted)
             return _wait(claims, idle, want)
