@@ -97,13 +97,14 @@ class BuildService:
             await quota.check(connection, self._settings, organization_id)
             template_id = await _template_to_build(connection, organization_id, recipe, existing)
             await self._supersede(connection, template_id)
-            await builds.create(
+            build = await builds.create(
                 connection,
                 template_id=template_id,
                 organization_id=organization_id,
                 recipe={"recipe": codec.recipe_to_json(recipe), "files": copies.to_json(blobs)},
                 credentials=codec.credentials_to_json(recipe.credentials) if recipe.credentials else None,
             )
+            self._clear_log(build)
         self._work.set()
         return template_id
 
@@ -123,15 +124,20 @@ class BuildService:
                     return existing.id
             template_id = await _template_to_build(connection, None, recipe, existing)
             await templates.update(connection, template_id, **asdict(entry.about))
-            await builds.create(
+            build = await builds.create(
                 connection,
                 template_id=template_id,
                 organization_id=builds.CATALOGUE,
                 recipe={"recipe": codec.recipe_to_json(recipe), "files": copies.to_json({})},
                 counts=False,
             )
+            self._clear_log(build)
         self._work.set()
         return template_id
+
+    def _clear_log(self, build: BuildRow) -> None:
+        """A log of this name is of a database that was taken away. Before the commit: nobody writes to ours yet."""
+        self.log_path(build).unlink(missing_ok=True)
 
     async def cancel(self, template_id: int) -> None:
         """Stop a waiting or running build of the template; returns when it has ended."""
