@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from .server import Sandbox, Server
 
@@ -103,6 +104,26 @@ def test_kernel_remembers(sandbox: Sandbox) -> None:
     assert cell(sandbox, "import os; os.environ['MINE'], os.getcwd()")["result"] == "('yes', '/workspace')"
     assert cell(sandbox, "os.environ['ONCE']", env={"ONCE": "1"})["result"] == "'1'"
     assert "KeyError" in cell(sandbox, "os.environ['ONCE']")["stderr"]
+
+
+def test_streamed_cells_are_of_the_same_kernel(sandbox: Sandbox) -> None:
+    cell(sandbox, "streamed = 20")
+    address = sandbox.record["public_host"].replace("http", "ws", 1) + "/stream/ipython"
+    headers = {"Authorization": f"Bearer {sandbox.record['auth_token']}"}
+    seen: list[list[dict[str, Any]]] = []
+    for code in ("print('out')\nimport sys; print('err', file=sys.stderr)\nstreamed + 1", "1 / 0"):
+        with connect(address, additional_headers=headers, proxy=None) as socket:
+            socket.send(json.dumps({"type": "execute", "code": code}))
+            seen.append([json.loads(frame) for frame in socket])
+    good, bad = seen
+    assert [frame["data"] for frame in good if frame["type"] == "stdout"] == ["out\n"]
+    assert [frame["data"] for frame in good if frame["type"] == "stderr"] == ["err\n"]
+    assert [(frame["exit_code"], frame["result"]) for frame in good if frame["type"] == "result"] == [
+        (0, "21")
+    ]
+    assert good[-1] == {"type": "complete", "success": True}
+    assert any("ZeroDivisionError" in frame.get("data", "") for frame in bad)
+    assert bad[-1] == {"type": "complete", "success": False}
 
 
 def test_timeout_interrupts_and_keeps_the_state(sandbox: Sandbox) -> None:

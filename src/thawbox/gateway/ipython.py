@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -46,6 +47,13 @@ NO_KERNEL = (
 CRASHED = 1
 PLOTLY = "application/vnd.plotly.v1+json"
 
+Say = Callable[[str, bytes], Awaitable[None]]
+"""``say(stream, piece)``: stdout or stderr."""
+
+
+async def _keep_quiet(_stream: str, _piece: bytes) -> None:
+    """Nobody listens before the end."""
+
 
 class ExecuteCell(Runnable):
     """A cell."""
@@ -64,11 +72,7 @@ class ExecuteCell(Runnable):
 async def execute_cell(request: Request) -> JSONResponse:
     """Run a cell. Variables stay for the next one; cells of one sandbox run one after the other. Always a 200."""
     place, asked = await asked_of(request, ExecuteCell)
-    if len(asked.code.encode()) > CODE_MAX:
-        raise TooLarge(f"Field 'code' is longer than {CODE_MAX} bytes: write it to a file and %run that.")
-    told: list[bytes] = []
-    done = await completed(place, asked.folder, lambda cwd: _run(place, asked, cwd, told))
-    shown = rich.read(b"\n".join(told))
+    done, shown = await run_cell(place, asked)
     answer = end_of(done, asked.timeout or DEFAULT_TIMEOUT_S)
     return JSONResponse(
         {
@@ -81,13 +85,28 @@ async def execute_cell(request: Request) -> JSONResponse:
     )
 
 
-async def _run(place: Place, asked: ExecuteCell, cwd: str, told: list[bytes]) -> Completed:
+async def run_cell(place: Place, asked: ExecuteCell, say: Say = _keep_quiet) -> tuple[Completed, rich.Rich]:
+    """Run a cell to its end; ``say`` hears its output as it comes, too. Whatever happens inside is a result.
+
+    Raises:
+        TooLarge: the cell.
+        UserError: the request cannot be carried out.
+        SandboxUnavailable: the sandbox's agent is silent.
+    """
+    if len(asked.code.encode()) > CODE_MAX:
+        raise TooLarge(f"Field 'code' is longer than {CODE_MAX} bytes: write it to a file and %run that.")
+    told: list[bytes] = []
+    done = await completed(place, asked.folder, lambda cwd: _run(place, asked, cwd, told, say))
+    return done, rich.read(b"\n".join(told))
+
+
+async def _run(place: Place, asked: ExecuteCell, cwd: str, told: list[bytes], say: Say) -> Completed:
     """Run the cell; starts the kernel if there is none. Rich results go into ``told``."""
     deadline = time.monotonic() + PATIENCE_S
     started = False
     while True:
         try:
-            return await _run_in_kernel(place, asked, told)
+            return await _run_in_kernel(place, asked, told, say)
         except GuestError as error:
             if error.code != "NOT_LISTENING" or time.monotonic() > deadline:
                 raise
@@ -103,7 +122,7 @@ async def _run(place: Place, asked: ExecuteCell, cwd: str, told: list[bytes]) ->
             return done
 
 
-async def _run_in_kernel(place: Place, asked: ExecuteCell, told: list[bytes]) -> Completed:
+async def _run_in_kernel(place: Place, asked: ExecuteCell, told: list[bytes], say: Say) -> Completed:
     events = kernel.run_cell(
         place.endpoint,
         user=place.defaults.user,
@@ -121,7 +140,10 @@ async def _run_in_kernel(place: Place, asked: ExecuteCell, told: list[bytes]) ->
                 case "stdout" | "stderr" as stream:
                     kept = output[stream]
                     data = str(event.get("text")).encode("utf-8", "replace")
-                    kept += data[: execution.OUTPUT_LIMIT - len(kept)]
+                    data = data[: execution.OUTPUT_LIMIT - len(kept)]
+                    kept += data
+                    if data:
+                        await say(stream, data)
                 case "result" | "display" as kind:
                     line = json.dumps({"kind": kind, "data": _known(event.get("data"))}).encode()
                     if len(line) <= room:

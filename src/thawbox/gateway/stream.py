@@ -1,4 +1,4 @@
-"""``/execute/stream`` and ``/commands/stream``: output as it comes, over a WebSocket (contract E.7).
+"""``/execute/stream``, ``/stream/ipython``, ``/commands/stream``: output as it comes, over a WebSocket (contract E.7).
 
 The client's first frame says what to run. Then ``stdout`` and ``stderr`` with ``data``, ``result`` with ``exit_code``,
 ``execution_time`` and what the code showed, or ``error``; at the end ``complete`` with ``success``. A client that
@@ -30,6 +30,7 @@ from .commands import RunCommand
 from .counters import counted
 from .execution import Place, Runnable, in_folder
 from .frames import Frame
+from .ipython import ExecuteCell, run_cell
 from .languages import Invocation
 from .sockets import Socket, serve
 
@@ -53,6 +54,12 @@ async def stream_code(websocket: WebSocket) -> None:
     await serve(websocket, _code, failed=_FAILED)
 
 
+@router.websocket("/stream/ipython")
+async def stream_cell(websocket: WebSocket) -> None:
+    """Run a cell in the sandbox's IPython kernel, and tell what it says while it runs."""
+    await serve(websocket, _cell, failed=_FAILED)
+
+
 @router.websocket("/commands/stream")
 async def stream_command(websocket: WebSocket) -> None:
     """Run a command, and tell what it says while it runs."""
@@ -74,6 +81,32 @@ async def _code(socket: Socket) -> Frame:
         }
 
     return await _run(socket, place, asked, way, asked.timeout or DEFAULT_TIMEOUT_S, ending)
+
+
+async def _cell(socket: Socket) -> Frame:
+    asked = parse(ExecuteCell, await _first(socket, "execute"))
+    socket.receive_no_more()
+    said = {"stdout": 0, "stderr": 0}
+
+    async def say(stream: str, piece: bytes) -> None:
+        said[stream] += len(piece)
+        await socket.send_text(stream, piece, timestamp=rfc3339(time.time()))
+
+    done, shown = await run_cell(_place(socket), asked, say)
+    end = execution.end_of(done, asked.timeout or DEFAULT_TIMEOUT_S)
+    for stream, text in (("stdout", end["stdout"]), ("stderr", end["stderr"])):
+        if rest := text.encode()[said[stream] :]:  # why it did not run to its end
+            await say(stream, rest)
+    await socket.send(
+        {
+            "type": "result",
+            "exit_code": end["exit_code"],
+            "execution_time": end["execution_time"],
+            **{key: content for key, content in shown.fields().items() if content},
+            "timestamp": rfc3339(time.time()),
+        }
+    )
+    return {"type": "complete", "success": end["success"]}
 
 
 async def _command(socket: Socket) -> Frame:
