@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request
 from pydantic import Field, field_validator
 
 from thawbox.http import context, openapi
-from thawbox.http.bodies import Body, read_model
+from thawbox.http.bodies import Body, read_model, usable_environment
 from thawbox.templates.fields import template_name
 from thawbox.timestamps import rfc3339
 
 from .context import context_of
 from .sandbox_models import ForkedSandboxes, NewSandbox, fields_of
-from .sandboxes import MAX_TIMEOUT_S, SandboxId, find_sandbox, usable_environment
+from .sandboxes import MAX_TIMEOUT_S, SandboxId, find_sandbox
 from .templates import TemplateDetail, detail_of
 
 router = APIRouter(tags=["sandboxes"])

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from thawbox.errors import InvalidState, SandboxNotFound, TemplateNotFound, UserError
 from thawbox.http import context, openapi
-from thawbox.http.bodies import Body, read_model
+from thawbox.http.bodies import Body, read_model, usable_environment
 from thawbox.store import sandboxes, templates
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
@@ -65,20 +65,6 @@ class CreateSandbox(Body):
         if isinstance(public_ports, list) and len(public_ports) > PUBLIC_PORTS_MAX:
             raise ValueError(f"at most {PUBLIC_PORTS_MAX} ports can be named; true stands for all")
         return public_ports
-
-
-def usable_environment(env_vars: dict[str, str] | None) -> dict[str, str] | None:
-    """What it is given, if an environment can hold it.
-
-    Raises:
-        ValueError: for pydantic.
-    """
-    for name, value in (env_vars or {}).items():
-        if not name or "=" in name or "\x00" in name:
-            raise ValueError("a variable's name must not be empty nor hold '=' or NUL")
-        if "\x00" in value:
-            raise ValueError("a variable's value must not hold NUL")
-    return env_vars
 
 
 class SetTimeout(Body):

@@ -13,10 +13,10 @@ from thawbox.guest import client
 from thawbox.guest.client import GuestError
 from thawbox.guest.client_environment import Action
 from thawbox.http import context, openapi
-from thawbox.http.bodies import Body
+from thawbox.http.bodies import Body, usable_environment
 from thawbox.timestamps import rfc3339
 
-from .execution import Place, asked_of, broke_off, place_of, refusal, usable_env
+from .execution import Place, asked_of, broke_off, place_of, refusal
 
 router = APIRouter(tags=["environment"])
 
@@ -37,7 +37,7 @@ class Variables(Body):
     @classmethod
     def usable(cls, env: dict[str, str]) -> dict[str, str]:
         """Only what can be an environment."""
-        usable_env(env)
+        usable_environment(env)
         return env
 
 

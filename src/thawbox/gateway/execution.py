@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from thawbox import metrics
 from thawbox.errors import GuestFault, InvalidPath, RateLimited, SandboxUnavailable, UserError
 from thawbox.guest.client import Completed, Endpoint, GuestError
-from thawbox.http.bodies import Body, M, read_model
+from thawbox.http.bodies import Body, M, read_model, usable_environment
 from thawbox.sandboxes.contract import SandboxDefaults
 from thawbox.store.sandboxes import SandboxRow
 
@@ -47,7 +47,7 @@ class Runnable(Body):
     @classmethod
     def usable(cls, env: dict[str, str] | None) -> dict[str, str] | None:
         """Only what can be an environment."""
-        return usable_env(env)
+        return usable_environment(env)
 
     @property
     def folder(self) -> str | None:
@@ -64,18 +64,6 @@ def without_nul(text: str | None) -> str | None:
     if text is not None and "\x00" in text:
         raise ValueError("must not hold NUL")
     return text
-
-
-def usable_env(env: dict[str, str] | None) -> dict[str, str] | None:
-    """``env`` if it can be one.
-
-    Raises:
-        ValueError: a name or value that no environment can hold.
-    """
-    for name, value in (env or {}).items():
-        if not name or "=" in name or "\x00" in name or "\x00" in value:
-            raise ValueError("names must not be empty nor hold '='; neither names nor values may hold NUL")
-    return env
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,10 +73,9 @@ async def _code(socket: Socket) -> Frame:
     way = await background.choose(place, language, asked.code)
 
     def ending(end: Exit, pid: int, silent: bool, value: bytes) -> dict[str, Any]:
-        shown = rich.read(value)
         missing = languages.lacks(language, pid, end.code, b"" if silent else b"said")
         return {
-            **{key: content for key, content in shown.fields().items() if content},
+            **_shown(rich.read(value)),
             **({"message": languages.missing(language)} if missing else {}),
         }
 
@@ -97,15 +96,7 @@ async def _cell(socket: Socket) -> Frame:
     for stream, text in (("stdout", end["stdout"]), ("stderr", end["stderr"])):
         if rest := text.encode()[said[stream] :]:  # why it did not run to its end
             await say(stream, rest)
-    await socket.send(
-        {
-            "type": "result",
-            "exit_code": end["exit_code"],
-            "execution_time": end["execution_time"],
-            **{key: content for key, content in shown.fields().items() if content},
-            "timestamp": rfc3339(time.time()),
-        }
-    )
+    await socket.send(_result(end["exit_code"], end["execution_time"], _shown(shown)))
     return {"type": "complete", "success": end["success"]}
 
 
@@ -167,16 +158,22 @@ async def _run(
         if "message" in extra:
             await _note(socket, extra.pop("message") + "\n")
         outcome.success = end.code == 0 and not end.timed_out
-    await socket.send(
-        {
-            "type": "result",
-            "exit_code": execution.TIMED_OUT if end.timed_out else end.code,
-            "execution_time": end.seconds,
-            **extra,
-            "timestamp": rfc3339(time.time()),
-        }
-    )
+    await socket.send(_result(execution.TIMED_OUT if end.timed_out else end.code, end.seconds, extra))
     return {"type": "complete", "success": outcome.success}
+
+
+def _result(exit_code: int, seconds: float, extra: dict[str, Any]) -> Frame:
+    return {
+        "type": "result",
+        "exit_code": exit_code,
+        "execution_time": seconds,
+        **extra,
+        "timestamp": rfc3339(time.time()),
+    }
+
+
+def _shown(results: rich.Rich) -> dict[str, Any]:
+    return {key: content for key, content in results.fields().items() if content}
 
 
 async def _note(socket: Socket, text: str) -> None:

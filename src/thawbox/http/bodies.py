@@ -73,6 +73,20 @@ async def read_model(request: Request, model: type[M], max_bytes: int, *, surrog
     return parse(model, await read_json(request, max_bytes, surrogates=surrogates))
 
 
+def usable_environment(env: dict[str, str] | None) -> dict[str, str] | None:
+    """``env``, if an environment can hold it; for validators of bodies.
+
+    Raises:
+        ValueError: a name or value that no environment can hold.
+    """
+    for name, value in (env or {}).items():
+        if not name or "=" in name or "\x00" in name:
+            raise ValueError("a variable's name must not be empty nor hold '=' or NUL")
+        if "\x00" in value:
+            raise ValueError("a variable's value must not hold NUL")
+    return env
+
+
 async def _read(request: Request, max_bytes: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared[:20]) > max_bytes:
