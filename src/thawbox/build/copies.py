@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from thawbox.errors import BuildError, InvalidTemplate
 from thawbox.settings import Settings
 from thawbox.store import uploads
+from thawbox.store.connection import Connection
 from thawbox.templates import archive
 from thawbox.templates.recipe import CopyStep, Recipe
 
@@ -33,7 +32,7 @@ class Blobs:
     """name (files_hash or relative path) -> blob"""
 
 
-async def find_blobs(connection: AsyncConnection, organization_id: int, recipe: Recipe) -> dict[int, Blobs]:
+async def find_blobs(connection: Connection, organization_id: int, recipe: Recipe) -> dict[int, Blobs]:
     """The blobs of every COPY step, by step number.
 
     Raises:
@@ -46,7 +45,7 @@ async def find_blobs(connection: AsyncConnection, organization_id: int, recipe: 
     return found
 
 
-async def _blobs_of(connection: AsyncConnection, organization_id: int, number: int, step: CopyStep) -> Blobs:
+async def _blobs_of(connection: Connection, organization_id: int, number: int, step: CopyStep) -> Blobs:
     if step.files_hash is not None:
         row = await uploads.get(connection, organization_id, step.files_hash)
         if row is None or row.blob is None:

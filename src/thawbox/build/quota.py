@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import time
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from thawbox.errors import RateLimited
 from thawbox.settings import Settings
 from thawbox.store import builds
+from thawbox.store.connection import Connection
 
 HOUR_S = 3600
 DAY_S = 86_400
 
 
-async def check(connection: AsyncConnection, settings: Settings, organization_id: int) -> None:
+async def check(connection: Connection, settings: Settings, organization_id: int) -> None:
     """Allow one more build. The rows are the count, so a restart does not reset it.
 
     Raises:

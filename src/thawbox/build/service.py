@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.contextvars import bound_contextvars
 
 from thawbox import log as logs
@@ -27,6 +26,7 @@ from thawbox.sandboxes.garbage import Pins, remove_unreferenced_uploads, retire_
 from thawbox.settings import Settings
 from thawbox.store import builds, templates
 from thawbox.store.builds import BuildRow
+from thawbox.store.connection import Connection
 from thawbox.store.database import Database
 from thawbox.store.templates import TemplateRow
 from thawbox.templates import codec
@@ -167,7 +167,7 @@ class BuildService:
         """The log of this attempt."""
         return self._node.layout.logs / f"{build.template_id}.{build.id}.log"
 
-    async def _supersede(self, connection: AsyncConnection, template_id: int) -> None:
+    async def _supersede(self, connection: Connection, template_id: int) -> None:
         """An update that waits makes the ones before it pointless."""
         for row in await builds.with_status(connection, builds.QUEUED):
             if row.template_id == template_id:
@@ -316,7 +316,7 @@ class BuildService:
 
 
 async def _template_to_build(
-    connection: AsyncConnection, organization_id: int | None, recipe: Recipe, existing: TemplateRow | None
+    connection: Connection, organization_id: int | None, recipe: Recipe, existing: TemplateRow | None
 ) -> int:
     """The id of the template, new or to be replaced, whose status says that it is being built."""
     if existing is not None:

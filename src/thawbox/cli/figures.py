@@ -7,10 +7,9 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from thawbox.settings import Settings
 from thawbox.store import builds, sandboxes
+from thawbox.store.connection import Connection
 from thawbox.store.database import open_database
 
 T = TypeVar("T")
@@ -64,7 +63,7 @@ def sandbox_figures(settings: Settings, sandbox_id: str, total_s: float) -> list
     ]
 
 
-async def _read(settings: Settings, query: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+async def _read(settings: Settings, query: Callable[[Connection], Awaitable[T]]) -> T:
     database = await open_database(settings)
     try:
         async with database.read() as connection:

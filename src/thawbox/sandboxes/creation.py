@@ -7,8 +7,6 @@ import functools
 import time
 from collections.abc import Mapping
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from thawbox import ids, metrics
 from thawbox.errors import (
     BuildError,
@@ -24,6 +22,7 @@ from thawbox.node.container import Container, Greeting
 from thawbox.settings import Settings
 from thawbox.store import sandboxes as rows
 from thawbox.store import templates
+from thawbox.store.connection import Connection
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 from thawbox.templates import version as versions
@@ -78,9 +77,7 @@ async def register(
     return row, version
 
 
-async def check_limit(
-    connection: AsyncConnection, settings: Settings, organization_id: int, wanted: int
-) -> None:
+async def check_limit(connection: Connection, settings: Settings, organization_id: int, wanted: int) -> None:
     """Refuse ``wanted`` more sandboxes if the organisation may not have so many.
 
     Raises:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .connection import Connection
 from .rows import value, value_or_none
 from .schema import builds, templates
 
@@ -55,7 +55,7 @@ class BuildRow:
 
 
 async def create(
-    c: AsyncConnection,
+    c: Connection,
     *,
     template_id: int,
     organization_id: int,
@@ -80,13 +80,13 @@ async def create(
     return value(BuildRow, (await c.execute(statement)).one())
 
 
-async def get(c: AsyncConnection, build_id: int) -> BuildRow | None:
+async def get(c: Connection, build_id: int) -> BuildRow | None:
     """The attempt with this id (not the API's build id: see ``newest``)."""
     statement = sa.select(builds).where(builds.c.id == build_id)
     return value_or_none(BuildRow, (await c.execute(statement)).one_or_none())
 
 
-async def newest(c: AsyncConnection, template_id: int) -> BuildRow | None:
+async def newest(c: Connection, template_id: int) -> BuildRow | None:
     """The newest attempt of a template; a deleted template's too."""
     statement = (
         sa.select(builds).where(builds.c.template_id == template_id).order_by(builds.c.id.desc()).limit(1)
@@ -94,13 +94,13 @@ async def newest(c: AsyncConnection, template_id: int) -> BuildRow | None:
     return value_or_none(BuildRow, (await c.execute(statement)).one_or_none())
 
 
-async def with_status(c: AsyncConnection, *statuses: str) -> list[BuildRow]:
+async def with_status(c: Connection, *statuses: str) -> list[BuildRow]:
     """All attempts in one of these states, oldest first."""
     statement = sa.select(builds).where(builds.c.status.in_(statuses)).order_by(builds.c.id)
     return [value(BuildRow, row) for row in await c.execute(statement)]
 
 
-async def running_per_organization(c: AsyncConnection) -> dict[int, int]:
+async def running_per_organization(c: Connection) -> dict[int, int]:
     """Organisation -> how many of its builds run now."""
     statement = (
         sa.select(builds.c.organization_id, sa.func.count())
@@ -110,7 +110,7 @@ async def running_per_organization(c: AsyncConnection) -> dict[int, int]:
     return {row[0]: row[1] for row in await c.execute(statement)}
 
 
-async def claim_next(c: AsyncConnection) -> BuildRow | None:
+async def claim_next(c: Connection) -> BuildRow | None:
     """Take the build whose turn it is out of the queue: it is ``building`` from now on. None: nothing waits.
 
     Fair: the organisation with the fewest running builds is next, among equals the one that waits longest; a
@@ -141,7 +141,7 @@ async def claim_next(c: AsyncConnection) -> BuildRow | None:
     return value_or_none(BuildRow, (await c.execute(claimed)).one_or_none())
 
 
-async def set_progress(c: AsyncConnection, build_id: int, progress: int, current_step: str | None) -> None:
+async def set_progress(c: Connection, build_id: int, progress: int, current_step: str | None) -> None:
     """Say how far a running build is; one that ended stays as it is."""
     await c.execute(
         sa.update(builds)
@@ -151,7 +151,7 @@ async def set_progress(c: AsyncConnection, build_id: int, progress: int, current
 
 
 async def finish(
-    c: AsyncConnection,
+    c: Connection,
     build_id: int,
     *,
     status: str,
@@ -176,7 +176,7 @@ async def finish(
     return (await c.execute(statement)).rowcount == 1
 
 
-async def requeue_interrupted(c: AsyncConnection) -> list[int]:
+async def requeue_interrupted(c: Connection) -> list[int]:
     """Put builds that ran when the server ended back into the queue, at their old place; their ids."""
     statement = (
         sa.update(builds)
@@ -187,7 +187,7 @@ async def requeue_interrupted(c: AsyncConnection) -> list[int]:
     return sorted((await c.execute(statement)).scalars())
 
 
-async def counted_since(c: AsyncConnection, organization_id: int, since: float) -> list[float]:
+async def counted_since(c: Connection, organization_id: int, since: float) -> list[float]:
     """When the builds that count towards the quota were asked for, from ``since`` on, oldest first."""
     statement = (
         sa.select(builds.c.created_at)
@@ -201,12 +201,12 @@ async def counted_since(c: AsyncConnection, organization_id: int, since: float) 
     return list((await c.execute(statement)).scalars())
 
 
-async def set_counts(c: AsyncConnection, build_id: int, counts: bool) -> None:
+async def set_counts(c: Connection, build_id: int, counts: bool) -> None:
     """Whether this attempt counts towards the quota."""
     await c.execute(sa.update(builds).where(builds.c.id == build_id).values(counts=counts))
 
 
-async def delete_ended_before(c: AsyncConnection, before: float) -> list[int]:
+async def delete_ended_before(c: Connection, before: float) -> list[int]:
     """Remove attempts that ended before then, except the newest of a living template; their ids."""
     newest_of_living = (
         sa.select(sa.func.max(builds.c.id))

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .connection import Connection
 from .rows import columns_of, value
 from .schema import callbacks
 
@@ -31,12 +31,12 @@ class CallbackRow:
     created_at: float
 
 
-async def insert(c: AsyncConnection, callback: CallbackRow) -> None:
+async def insert(c: Connection, callback: CallbackRow) -> None:
     """Store a new one."""
     await c.execute(sa.insert(callbacks).values(**columns_of(callback)))
 
 
-async def due(c: AsyncConnection, now: float, limit: int) -> list[CallbackRow]:
+async def due(c: Connection, now: float, limit: int) -> list[CallbackRow]:
     """Those that should be looked at now, the longest overdue first."""
     statement = (
         sa.select(callbacks).where(callbacks.c.next_at <= now).order_by(callbacks.c.next_at).limit(limit)
@@ -44,17 +44,17 @@ async def due(c: AsyncConnection, now: float, limit: int) -> list[CallbackRow]:
     return [value(CallbackRow, row) for row in await c.execute(statement)]
 
 
-async def update(c: AsyncConnection, callback_id: str, **fields: object) -> None:
+async def update(c: Connection, callback_id: str, **fields: object) -> None:
     """Set columns by name."""
     await c.execute(sa.update(callbacks).where(callbacks.c.id == callback_id).values(**fields))
 
 
-async def delete(c: AsyncConnection, callback_id: str) -> None:
+async def delete(c: Connection, callback_id: str) -> None:
     """It has arrived, or we have given up."""
     await c.execute(sa.delete(callbacks).where(callbacks.c.id == callback_id))
 
 
-async def count(c: AsyncConnection, sandbox_id: str) -> int:
+async def count(c: Connection, sandbox_id: str) -> int:
     """How many a sandbox is owed."""
     statement = sa.select(sa.func.count()).where(callbacks.c.sandbox_id == sandbox_id)
     return (await c.execute(statement)).scalar_one()

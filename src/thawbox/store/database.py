@@ -8,7 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from thawbox.errors import InternalFault
 from thawbox.settings import Settings
 
+from .connection import Connection, SqliteConnection, patiently
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 FILE_NAME = "thawbox.db"
-_BUSY_TIMEOUT_MS = 20_000  # other processes (the command line) write to the same file
+_OPENING_SECONDS = 20  # others may be opening it too
+_WAL_BYTES = 4 << 20
 
 
 class DatabaseTooNew(InternalFault):
@@ -40,39 +43,66 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine: AsyncEngine = _engine(url)
-        self._sqlite = self.engine.dialect.name == "sqlite"
-        # SQLite has one writer. Waiting here is fair and wakes at once; SQLite's own busy handler sleeps.
+        parsed = sa.make_url(url)
+        self._postgres: AsyncEngine | None = None
+        self._sqlite: sa.Engine | None = None
+        if parsed.get_backend_name() == "sqlite":
+            self._sqlite = _sqlite_engine(parsed)
+        else:
+            self._postgres = create_async_engine(url, pool_pre_ping=True)
+        self._file = parsed.database or ""
+        # SQLite has one writer. Waiting here is fair and wakes at once.
         self._writer = asyncio.Lock()
+        self._checkpoint: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self) -> AsyncIterator[Connection]:
         """A connection for SELECTs."""
-        async with self.engine.connect() as connection:
-            if not self._sqlite:
+        if self._sqlite is not None:
+            with await patiently(self._sqlite.connect) as sync:
+                yield SqliteConnection(sync)
+        else:
+            assert self._postgres is not None
+            async with self._postgres.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
-            yield connection
+                yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self) -> AsyncIterator[Connection]:
         """A connection in a transaction that can write (SQLite: BEGIN IMMEDIATE)."""
-        async with AsyncExitStack() as stack:
-            if self._sqlite:
-                await stack.enter_async_context(self._writer)
-            connection = await stack.enter_async_context(self.engine.connect())
-            if self._sqlite:
-                await connection.execution_options(thawbox_write=True)
-            async with connection.begin():
+        if self._sqlite is not None:
+            async with self._writer:
+                with await patiently(self._sqlite.connect) as sync:
+                    sync.execution_options(thawbox_write=True)
+                    with await patiently(sync.begin):
+                        yield SqliteConnection(sync)
+            self._bound_wal()
+        else:
+            assert self._postgres is not None
+            async with self._postgres.connect() as connection, connection.begin():
                 yield connection
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self.engine.dispose()
+        """Close every connection, after a checkpoint that runs has ended."""
+        if self._checkpoint is not None:
+            await self._checkpoint
+        if self._sqlite is not None:
+            await asyncio.to_thread(self._sqlite.dispose)  # the last to close writes the log back
+        if self._postgres is not None:
+            await self._postgres.dispose()
+
+    def _bound_wal(self) -> None:
+        """Have a thread write the log back once it is large: a commit on the loop must not wait for fsync."""
+        if self._checkpoint is not None and not self._checkpoint.done():
+            return
+        with contextlib.suppress(OSError):
+            if os.stat(self._file + "-wal").st_size > _WAL_BYTES:
+                self._checkpoint = asyncio.create_task(asyncio.to_thread(_checkpoint, self._file))
 
 
 def default_url(settings: Settings) -> str:
     """The URL of the database that ``settings`` mean."""
-    return settings.database_url or f"sqlite+aiosqlite:///{settings.state / FILE_NAME}"
+    return settings.database_url or f"sqlite:///{settings.state / FILE_NAME}"
 
 
 async def open_database(settings: Settings) -> Database:
@@ -119,25 +149,32 @@ def _migrate(connection: sa.Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+def _sqlite_engine(url: sa.URL) -> sa.Engine:
+    # No limit of connections: waiting for one would hold up the loop, and so those who could give one back.
+    engine = sa.create_engine(
+        url.set(drivername="sqlite"), max_overflow=-1, connect_args={"check_same_thread": False, "timeout": 0}
+    )
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.isolation_level = None  # the driver must not begin transactions behind our back
     cursor = dbapi_connection.cursor()
-    for pragma in (
-        f"busy_timeout={_BUSY_TIMEOUT_MS}",
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-    ):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "wal_autocheckpoint=0"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _checkpoint(file: str) -> None:
+    """Write the log back and empty it; a file that is busy too long is left for the next write."""
+    with (
+        contextlib.closing(sqlite3.connect(file, timeout=1)) as connection,
+        contextlib.suppress(sqlite3.Error),
+    ):
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the long part, while others write
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
@@ -158,7 +195,7 @@ def _make_file(path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         elif path.stat().st_mode & 0o077:
             path.chmod(0o600)
-        with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_MS / 1000)) as connection:
+        with contextlib.closing(sqlite3.connect(path, timeout=_OPENING_SECONDS)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
     finally:
         os.close(lock)

@@ -12,10 +12,10 @@ import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thawbox import ids
 
+from .connection import Connection
 from .rows import value
 from .schema import api_keys
 
@@ -37,7 +37,7 @@ class KeyRow:
     revoked_at: float | None
 
 
-async def create(c: AsyncConnection, organization_id: int, *, live: bool = True) -> str:
+async def create(c: Connection, organization_id: int, *, live: bool = True) -> str:
     """A new key of this organisation. The whole key is returned once and never again."""
     key_id = ids.alnum(12)
     key = f"hopx_{'live' if live else 'test'}_{key_id}.{ids.alnum(43)}"
@@ -53,7 +53,7 @@ async def create(c: AsyncConnection, organization_id: int, *, live: bool = True)
     return key
 
 
-async def verify(c: AsyncConnection, key: str) -> KeyRow | None:
+async def verify(c: Connection, key: str) -> KeyRow | None:
     """Whose key this is; None if it is unknown, forged or revoked."""
     shape = _KEY.fullmatch(key)
     if shape is None:
@@ -67,7 +67,7 @@ async def verify(c: AsyncConnection, key: str) -> KeyRow | None:
     return found
 
 
-async def revoke(c: AsyncConnection, key_id: str) -> bool:
+async def revoke(c: Connection, key_id: str) -> bool:
     """Make a key useless at once; False if there is no such key or it was revoked before."""
     statement = (
         sa.update(api_keys)
@@ -77,7 +77,7 @@ async def revoke(c: AsyncConnection, key_id: str) -> bool:
     return (await c.execute(statement)).rowcount == 1
 
 
-async def list_all(c: AsyncConnection, organization_id: int | None = None) -> list[KeyRow]:
+async def list_all(c: Connection, organization_id: int | None = None) -> list[KeyRow]:
     """All keys, or those of one organisation, oldest first; revoked ones too."""
     statement = sa.select(api_keys).order_by(api_keys.c.created_at, api_keys.c.key_id)
     if organization_id is not None:

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .connection import Connection
 from .rows import value, value_or_none
 from .schema import organizations
 
@@ -21,7 +21,7 @@ class OrganizationRow:
     created_at: float
 
 
-async def create(c: AsyncConnection, name: str) -> OrganizationRow:
+async def create(c: Connection, name: str) -> OrganizationRow:
     """A new organisation.
 
     Raises:
@@ -31,24 +31,24 @@ async def create(c: AsyncConnection, name: str) -> OrganizationRow:
     return value(OrganizationRow, (await c.execute(statement)).one())
 
 
-async def get(c: AsyncConnection, organization_id: int) -> OrganizationRow | None:
+async def get(c: Connection, organization_id: int) -> OrganizationRow | None:
     """The organisation with this id."""
     statement = sa.select(organizations).where(organizations.c.id == organization_id)
     return value_or_none(OrganizationRow, (await c.execute(statement)).one_or_none())
 
 
-async def get_by_name(c: AsyncConnection, name: str) -> OrganizationRow | None:
+async def get_by_name(c: Connection, name: str) -> OrganizationRow | None:
     """The organisation with this name."""
     statement = sa.select(organizations).where(organizations.c.name == name)
     return value_or_none(OrganizationRow, (await c.execute(statement)).one_or_none())
 
 
-async def get_or_create(c: AsyncConnection, name: str) -> OrganizationRow:
+async def get_or_create(c: Connection, name: str) -> OrganizationRow:
     """The organisation with this name, made if it is new. Call it inside a write."""
     return await get_by_name(c, name) or await create(c, name)
 
 
-async def list_all(c: AsyncConnection) -> list[OrganizationRow]:
+async def list_all(c: Connection) -> list[OrganizationRow]:
     """All organisations, oldest first."""
     return [
         value(OrganizationRow, row)

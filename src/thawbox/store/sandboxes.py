@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .connection import Connection
 from .rows import columns_of, value, value_or_none
 from .schema import sandboxes
 
@@ -65,18 +65,18 @@ class SandboxRow:
         return self.public_ports if isinstance(self.public_ports, bool) else port in self.public_ports
 
 
-async def insert(c: AsyncConnection, sandbox: SandboxRow) -> None:
+async def insert(c: Connection, sandbox: SandboxRow) -> None:
     """Store a new sandbox."""
     await c.execute(sa.insert(sandboxes).values(**columns_of(sandbox)))
 
 
-async def get(c: AsyncConnection, sandbox_id: str) -> SandboxRow | None:
+async def get(c: Connection, sandbox_id: str) -> SandboxRow | None:
     """The sandbox with this id, whoever owns it, expired or not."""
     return value_or_none(SandboxRow, (await c.execute(_BY_ID, {"sandbox_id": sandbox_id})).one_or_none())
 
 
 async def list_page(
-    c: AsyncConnection,
+    c: Connection,
     organization_id: int,
     *,
     now: float,
@@ -101,14 +101,14 @@ async def list_page(
     return [value(SandboxRow, row) for row in await c.execute(statement)]
 
 
-async def update(c: AsyncConnection, sandbox_id: str, **fields: Any) -> bool:
+async def update(c: Connection, sandbox_id: str, **fields: Any) -> bool:
     """Set columns by name; False if the sandbox is gone."""
     statement = sa.update(sandboxes).where(sandboxes.c.id == sandbox_id).values(**fields)
     return (await c.execute(statement)).rowcount == 1
 
 
 async def set_timeout(
-    c: AsyncConnection, sandbox_id: str, *, now: float, timeout_seconds: int | None
+    c: Connection, sandbox_id: str, *, now: float, timeout_seconds: int | None
 ) -> SandboxRow | None:
     """A new lifetime, counted from ``now``; None as lifetime: for ever.
 
@@ -124,18 +124,18 @@ async def set_timeout(
     return value_or_none(SandboxRow, (await c.execute(statement)).one_or_none())
 
 
-async def delete(c: AsyncConnection, sandbox_id: str) -> bool:
+async def delete(c: Connection, sandbox_id: str) -> bool:
     """Remove the row; False if it was gone."""
     return (await c.execute(sa.delete(sandboxes).where(sandboxes.c.id == sandbox_id))).rowcount == 1
 
 
-async def due(c: AsyncConnection, now: float) -> list[SandboxRow]:
+async def due(c: Connection, now: float) -> list[SandboxRow]:
     """Sandboxes whose time is over, the longest overdue first."""
     statement = sa.select(sandboxes).where(sandboxes.c.expires_at <= now).order_by(sandboxes.c.expires_at)
     return [value(SandboxRow, row) for row in await c.execute(statement)]
 
 
-async def frozen(c: AsyncConnection, before: float) -> list[SandboxRow]:
+async def frozen(c: Connection, before: float) -> list[SandboxRow]:
     """Paused since before then and still in memory, the longest first."""
     statement = (
         sa.select(sandboxes)
@@ -145,30 +145,30 @@ async def frozen(c: AsyncConnection, before: float) -> list[SandboxRow]:
     return [value(SandboxRow, row) for row in await c.execute(statement)]
 
 
-async def list_all(c: AsyncConnection) -> list[SandboxRow]:
+async def list_all(c: Connection) -> list[SandboxRow]:
     """Every row, oldest first: what should exist on this node."""
     statement = sa.select(sandboxes).order_by(sandboxes.c.id)
     return [value(SandboxRow, row) for row in await c.execute(statement)]
 
 
-async def count(c: AsyncConnection, organization_id: int) -> int:
+async def count(c: Connection, organization_id: int) -> int:
     """How many sandboxes an organisation has, in whatever state."""
     statement = sa.select(sa.func.count()).where(sandboxes.c.organization_id == organization_id)
     return (await c.execute(statement)).scalar_one()
 
 
-async def count_of_snapshot(c: AsyncConnection, snapshot_key: str) -> int:
+async def count_of_snapshot(c: Connection, snapshot_key: str) -> int:
     """How many sandboxes run from this snapshot."""
     statement = sa.select(sa.func.count()).where(sandboxes.c.snapshot_key == snapshot_key)
     return (await c.execute(statement)).scalar_one()
 
 
-async def snapshot_keys(c: AsyncConnection) -> set[str]:
+async def snapshot_keys(c: Connection) -> set[str]:
     """The snapshots that sandboxes run from; their files must stay."""
     return set((await c.execute(sa.select(sandboxes.c.snapshot_key).distinct())).scalars())
 
 
-async def alive_of_template(c: AsyncConnection, template_id: int, now: float) -> int:
+async def alive_of_template(c: Connection, template_id: int, now: float) -> int:
     """How many sandboxes use a template: not expired and not in error."""
     statement = sa.select(sa.func.count()).where(
         sandboxes.c.template_id == template_id, sandboxes.c.status != "error", _alive(now)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .connection import Connection
 from .rows import MAX_ID, value, value_or_none
 from .schema import templates
 
@@ -59,7 +59,7 @@ class TemplateRow:
 
 
 async def create(
-    c: AsyncConnection,
+    c: Connection,
     *,
     organization_id: int | None,
     name: str,
@@ -109,13 +109,13 @@ async def create(
     return value(TemplateRow, (await c.execute(statement)).one())
 
 
-async def get(c: AsyncConnection, template_id: int) -> TemplateRow | None:
+async def get(c: Connection, template_id: int) -> TemplateRow | None:
     """The template with this id, whoever owns it."""
     statement = sa.select(templates).where(templates.c.id == template_id)
     return value_or_none(TemplateRow, (await c.execute(statement)).one_or_none())
 
 
-async def find(c: AsyncConnection, organization_id: int, reference: str) -> TemplateRow | None:
+async def find(c: Connection, organization_id: int, reference: str) -> TemplateRow | None:
     """The template that ``reference`` (id or name) means to this organisation: its own before public ones.
 
     All digits is an id, because names are never all digits.
@@ -130,7 +130,7 @@ async def find(c: AsyncConnection, organization_id: int, reference: str) -> Temp
     return value_or_none(TemplateRow, found.one_or_none())
 
 
-async def get_own(c: AsyncConnection, organization_id: int | None, name: str) -> TemplateRow | None:
+async def get_own(c: Connection, organization_id: int | None, name: str) -> TemplateRow | None:
     """The organisation's own template of this name; with None the catalogue's."""
     statement = sa.select(templates).where(
         templates.c.organization_id == organization_id, templates.c.name == name
@@ -138,31 +138,31 @@ async def get_own(c: AsyncConnection, organization_id: int | None, name: str) ->
     return value_or_none(TemplateRow, (await c.execute(statement)).one_or_none())
 
 
-async def list_visible(c: AsyncConnection, organization_id: int) -> list[TemplateRow]:
+async def list_visible(c: Connection, organization_id: int) -> list[TemplateRow]:
     """Public templates that can be booted, and the organisation's own, oldest first."""
     statement = sa.select(templates).where(_visible_to(organization_id)).order_by(templates.c.id)
     return [value(TemplateRow, row) for row in await c.execute(statement)]
 
 
-async def list_all(c: AsyncConnection) -> list[TemplateRow]:
+async def list_all(c: Connection) -> list[TemplateRow]:
     """Every template, oldest first."""
     return [value(TemplateRow, row) for row in await c.execute(sa.select(templates).order_by(templates.c.id))]
 
 
-async def update(c: AsyncConnection, template_id: int, **fields: Any) -> bool:
+async def update(c: Connection, template_id: int, **fields: Any) -> bool:
     """Set columns by name; ``updated_at`` becomes now unless given. False: there is no such template."""
     fields = {"updated_at": time.time()} | fields
     statement = sa.update(templates).where(templates.c.id == template_id).values(**fields)
     return (await c.execute(statement)).rowcount == 1
 
 
-async def delete(c: AsyncConnection, template_id: int) -> bool:
+async def delete(c: Connection, template_id: int) -> bool:
     """Remove the row; False if it was gone. Builds and sandboxes keep theirs."""
     statement = sa.delete(templates).where(templates.c.id == template_id)
     return (await c.execute(statement)).rowcount == 1
 
 
-async def snapshot_keys(c: AsyncConnection) -> set[str]:
+async def snapshot_keys(c: Connection) -> set[str]:
     """The versions that templates boot from."""
     statement = sa.select(templates.c.snapshot_key).where(templates.c.snapshot_key.is_not(None)).distinct()
     return set((await c.execute(statement)).scalars())

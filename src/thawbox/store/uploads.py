@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .connection import Connection
 from .rows import value, value_or_none
 from .schema import uploads
 
@@ -32,7 +32,7 @@ class UploadRow:
     created_at: float
 
 
-async def announce(c: AsyncConnection, *, organization_id: int, name: str, kind: str, size: int) -> UploadRow:
+async def announce(c: Connection, *, organization_id: int, name: str, kind: str, size: int) -> UploadRow:
     """Note that bytes will come. A name that is known keeps its file id, and its bytes until new ones arrive.
 
     Call it inside a write.
@@ -55,7 +55,7 @@ async def announce(c: AsyncConnection, *, organization_id: int, name: str, kind:
     return value(UploadRow, (await c.execute(statement)).one())
 
 
-async def complete(c: AsyncConnection, file_id: str, *, blob: str, size: int) -> bool:
+async def complete(c: Connection, file_id: str, *, blob: str, size: int) -> bool:
     """The bytes are there. False: nobody announced them.
 
     A blob that was there before is not referenced any more from now on; builds that run may still read it, so
@@ -69,13 +69,13 @@ async def complete(c: AsyncConnection, file_id: str, *, blob: str, size: int) ->
     return (await c.execute(statement)).rowcount == 1
 
 
-async def get(c: AsyncConnection, organization_id: int, name: str) -> UploadRow | None:
+async def get(c: Connection, organization_id: int, name: str) -> UploadRow | None:
     """The upload of this name; its ``blob`` is None while the bytes have not come."""
     statement = sa.select(uploads).where(uploads.c.organization_id == organization_id, uploads.c.name == name)
     return value_or_none(UploadRow, (await c.execute(statement)).one_or_none())
 
 
-async def find(c: AsyncConnection, organization_id: int, reference: str) -> UploadRow | None:
+async def find(c: Connection, organization_id: int, reference: str) -> UploadRow | None:
     """The upload that a COPY step's source means: a name or a file id, of this organisation only."""
     by_name = await get(c, organization_id, reference)
     if by_name is not None:
@@ -86,18 +86,18 @@ async def find(c: AsyncConnection, organization_id: int, reference: str) -> Uplo
     return value_or_none(UploadRow, (await c.execute(statement)).one_or_none())
 
 
-async def get_by_file_id(c: AsyncConnection, file_id: str) -> UploadRow | None:
+async def get_by_file_id(c: Connection, file_id: str) -> UploadRow | None:
     """The upload with this file id, whoever owns it."""
     statement = sa.select(uploads).where(uploads.c.file_id == file_id)
     return value_or_none(UploadRow, (await c.execute(statement)).one_or_none())
 
 
-async def blobs(c: AsyncConnection) -> set[str]:
+async def blobs(c: Connection) -> set[str]:
     """All blobs that uploads name; other files below ``<state>/uploads`` are leftovers."""
     statement = sa.select(uploads.c.blob).where(uploads.c.blob.is_not(None))
     return set((await c.execute(statement)).scalars())
 
 
-async def delete_before(c: AsyncConnection, before: float) -> int:
+async def delete_before(c: Connection, before: float) -> int:
     """Remove uploads that were announced or arrived before then; how many."""
     return (await c.execute(sa.delete(uploads).where(uploads.c.created_at < before))).rowcount

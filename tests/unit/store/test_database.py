@@ -121,3 +121,52 @@ async def test_references_are_enforced(database: Database) -> None:
     with pytest.raises(IntegrityError):
         async with database.write() as c:
             await keys.create(c, 12345)
+
+
+async def test_foreign_writer_delays_a_write_but_not_the_loop(database: Database, tmp_path: Path) -> None:
+    foreign = sqlite3.connect(tmp_path / "state" / "thawbox.db", isolation_level=None)
+    foreign.execute("BEGIN IMMEDIATE")
+    waiting = asyncio.create_task(create(database, "late"))
+    cancelled = asyncio.create_task(create(database, "never"))
+    async with asyncio.timeout(5):
+        for _ in range(20):
+            await asyncio.sleep(0)
+            async with database.read() as c:
+                assert await organizations.list_all(c) == []
+        assert not waiting.done()
+        cancelled.cancel()
+        foreign.execute("COMMIT")
+        foreign.close()
+        await waiting
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    async with database.read() as c:
+        assert [row.name for row in await organizations.list_all(c)] == ["late"]
+
+
+async def test_write_cancelled_while_a_foreign_writer_holds_the_file(
+    database: Database, tmp_path: Path
+) -> None:
+    foreign = sqlite3.connect(tmp_path / "state" / "thawbox.db", isolation_level=None)
+    foreign.execute("BEGIN IMMEDIATE")
+    task = asyncio.create_task(create(database, "never"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    foreign.close()
+    await create(database, "next")
+    async with database.read() as c:
+        assert [row.name for row in await organizations.list_all(c)] == ["next"]
+
+
+async def test_log_of_writes_does_not_grow_without_bound(database: Database, tmp_path: Path) -> None:
+    foreign = sqlite3.connect(
+        tmp_path / "state" / "thawbox.db"
+    )  # else the last to close would remove the log
+    foreign.execute("SELECT * FROM organizations").fetchall()
+    for n in range(40):
+        await create(database, f"{n}" + "x" * 1_000_000)
+    await database.close()
+    assert (tmp_path / "state" / "thawbox.db-wal").stat().st_size < 8 << 20
+    foreign.close()

@@ -5,23 +5,23 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thawbox import ids
 from thawbox.store import builds, keys, organizations, sandboxes, templates, uploads
 from thawbox.store.builds import BuildRow
+from thawbox.store.connection import Connection
 from thawbox.store.database import Database
 from thawbox.store.sandboxes import SandboxRow
 
 
-async def template(c: AsyncConnection, organization_id: int | None, name: str) -> int:
+async def template(c: Connection, organization_id: int | None, name: str) -> int:
     row = await templates.create(
         c, organization_id=organization_id, name=name, cpu=1, memory_mb=512, disk_gb=1
     )
     return row.id
 
 
-async def queued(c: AsyncConnection, organization_id: int, template_id: int) -> BuildRow:
+async def queued(c: Connection, organization_id: int, template_id: int) -> BuildRow:
     return await builds.create(
         c,
         template_id=template_id,
