@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, overload
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
 T = TypeVar("T")
-R = TypeVar("R", bound=tuple[Any, ...])
+Rs = TypeVarTuple("Rs")
+AnyResult: TypeAlias = sa.CursorResult[*tuple[Any, ...]]
 
 _PATIENCE_SECONDS = 20.0  # other processes (the command line) write to the same file
 _RETRY_SECONDS = 0.005
@@ -23,11 +24,11 @@ class Connection(Protocol):
 
     @overload
     async def execute(
-        self, statement: TypedReturnsRows[R], parameters: Any = None, /
-    ) -> sa.CursorResult[R]: ...
+        self, statement: TypedReturnsRows[*Rs], parameters: Any = None, /
+    ) -> sa.CursorResult[*Rs]: ...
 
     @overload
-    async def execute(self, statement: sa.Executable, parameters: Any = None, /) -> sa.CursorResult[Any]: ...
+    async def execute(self, statement: sa.Executable, parameters: Any = None, /) -> AnyResult: ...
 
     async def run_sync(self, function: Callable[[sa.Connection], T], /) -> T:
         """Call ``function`` with SQLAlchemy's own connection."""
@@ -42,13 +43,13 @@ class SqliteConnection:
 
     @overload
     async def execute(
-        self, statement: TypedReturnsRows[R], parameters: Any = None, /
-    ) -> sa.CursorResult[R]: ...
+        self, statement: TypedReturnsRows[*Rs], parameters: Any = None, /
+    ) -> sa.CursorResult[*Rs]: ...
 
     @overload
-    async def execute(self, statement: sa.Executable, parameters: Any = None, /) -> sa.CursorResult[Any]: ...
+    async def execute(self, statement: sa.Executable, parameters: Any = None, /) -> AnyResult: ...
 
-    async def execute(self, statement: sa.Executable, parameters: Any = None, /) -> sa.CursorResult[Any]:
+    async def execute(self, statement: sa.Executable, parameters: Any = None, /) -> AnyResult:
         """Run one statement; wait without holding up the loop while another process has the file locked."""
         return await patiently(lambda: self._sync.execute(statement, parameters))
 
