@@ -76,8 +76,8 @@ class House:
 
     async def until_status(self, row: SandboxRow, status: str) -> None:
         async with asyncio.timeout(10):
-            while (await self.row(row)).status != status:
-                await asyncio.sleep(0)
+            while (await self.row(row)).status != status or self.service._home.turns._locks:
+                await asyncio.sleep(0)  # the row is written before the one who wrote it has ended
 
     async def crash(self) -> None:
         """kill -9 of the server, and another one: nothing is said goodbye to."""
