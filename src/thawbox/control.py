@@ -4,6 +4,7 @@
 one or more lines of JSON, the last of them before the end of the connection:
 
 * ``gc``: what was removed.
+* ``pools``: ``{"pools": [...]}``, what waits ready, as ``Pools.figures`` says.
 * ``catalogue``: ``{"templates": [...]}``, what the catalogue holds and how far it is built.
 * ``catalogue_build`` with ``name`` and ``no_cache``: builds it. Lines with ``log`` or ``status`` while it goes on,
   then ``{"end": {...}}``. Who hangs up does not stop the build.
@@ -29,6 +30,7 @@ from thawbox.catalogue.entries import Entry, entries
 from thawbox.errors import ThawboxError, UserError
 from thawbox.node.layout import Layout
 from thawbox.sandboxes.garbage import Pins
+from thawbox.sandboxes.pools.keeper import Pools
 from thawbox.settings import Settings
 from thawbox.store import builds, templates
 from thawbox.store.database import Database
@@ -46,7 +48,10 @@ def socket_path(settings: Settings) -> Path:
 class Control:
     """The parts that the operations need."""
 
-    def __init__(self, layout: Layout, database: Database, pins: Pins, service: BuildService) -> None:
+    def __init__(
+        self, layout: Layout, database: Database, pins: Pins, service: BuildService, pools: Pools
+    ) -> None:
+        self._pools = pools
         self._layout = layout
         self._database = database
         self._pins = pins
@@ -61,6 +66,8 @@ class Control:
         match request.get("op"):
             case "gc":
                 yield asdict(await collect(self._layout, self._database, self._pins))
+            case "pools":
+                yield {"pools": self._pools.figures()}
             case "catalogue":
                 yield {"templates": [await self._state_of(entry) for entry in entries()]}
             case "catalogue_build":

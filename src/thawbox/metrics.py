@@ -35,6 +35,13 @@ SANDBOX_FREEZE_SECONDS = Histogram(
     "Moving a paused or stopped sandbox's memory to disk",
     buckets=_FAST,
 )
+POOL_READY = Gauge("thawbox_pool_ready", "Thawed sandboxes that wait for an owner", ("template",))
+POOL_MISSES = Counter(
+    "thawbox_pool_misses_total", "Requests that found no thawed sandbox waiting", ("template",)
+)
+POOL_REFILL_SECONDS = Histogram(
+    "thawbox_pool_refill_duration_seconds", "Making a sandbox that waits for an owner", buckets=_FAST
+)
 RESTORE_FAILURES = Counter(
     "thawbox_restore_failures_total", "Snapshots that did not restore, so that the image was booted cold"
 )

@@ -68,7 +68,9 @@ async def serve(settings: Settings) -> None:
                 tokens=open_signer(settings),
                 events=parts.events,
             )
-            control = Control(parts.node.layout, parts.database, parts.pins, parts.builds)
+            control = Control(
+                parts.node.layout, parts.database, parts.pins, parts.builds, parts.sandboxes.pools
+            )
             async with control_socket(settings, control):
                 await _listen(settings, context)
 
@@ -103,12 +105,13 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
     node = await open_node(settings)
     database = await open_database(settings)
     pins, events = Pins(), Events()
+    service = SandboxService(node, database, settings, pins, events)
     parts = Parts(
         node=node,
         database=database,
         pins=pins,
-        builds=BuildService(node, database, settings, pins),
-        sandboxes=SandboxService(node, database, settings, pins, events),
+        builds=BuildService(node, database, settings, pins, built=service.pools.built),
+        sandboxes=service,
         events=events,
     )
     try:

@@ -130,6 +130,16 @@ class Settings(BaseSettings):
     """How long a paused sandbox keeps its memory before it moves to disk; 0: it moves at once."""
     memory_reserve_mb: int = Field(256, ge=0)
     """With less memory free than this, paused sandboxes move to disk and no new one starts; 0: no such floor."""
+    pool_min: int = Field(0, ge=0, le=1000)
+    """Sandboxes that wait ready for every template, whether anybody asks for it or not."""
+    pool_max: int = Field(8, ge=0, le=1000)
+    """Most sandboxes that wait ready for one template; 0: none for any."""
+    pool_shells: int = Field(2, ge=0, le=1000)
+    """Sandboxes without memory yet that wait for each template in use, for when those that are ready run out."""
+    pool_memory_mb: int = Field(1024, ge=0)
+    """Memory that all that waits may take together."""
+    pool_half_life_s: int = Field(300, ge=1)
+    """Until a request for a template counts half in how many sandboxes wait for it."""
     token_ttl_s: int = Field(86_400, ge=3601)
     """How long a sandbox's token is valid; clients renew it when an hour is left."""
     file_roots: tuple[str, ...] = ()

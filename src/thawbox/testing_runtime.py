@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from thawbox.errors import RuntimeFault
@@ -69,6 +69,11 @@ class FakeRuntime:
         )
         self.table[container] = FakeContainer(made)
         return made
+
+    async def cut_off(self, container: Container) -> Container:
+        """A value that says so."""
+        await self.trouble("cut_off", container.id)
+        return replace(container, internet=False)
 
     async def boot(self, container: Container, greet: Greeting | None = None) -> None:
         """Runs with no memory to speak of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Annotated, Literal
 
@@ -35,6 +36,8 @@ PAGE_MAX = 1000
 PUBLIC_PORTS_MAX = 100
 
 SandboxId = Annotated[str, Path(description="What the create request answered as `id`.")]
+_CURSOR = re.compile(r"([0-9]{1,12}\.[0-9]{1,9})-([a-z0-9]{1,64})", re.ASCII)
+"""When the last sandbox of the page before was created, and its id."""
 _Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 
 
@@ -113,8 +116,7 @@ async def list_sandboxes(
     """Your sandboxes, newest first."""
     parts = context_of(request)
     limit = min(max(limit, 1), PAGE_MAX)
-    if cursor is not None and not (cursor.isascii() and cursor.isalnum()):
-        raise UserError("Field 'cursor' is not one that this server gave out: start without.")
+    after = None if cursor is None else _place_of(cursor)
     rows: list[SandboxRow] = []
     if region in (None, "", parts.settings.region):
         async with parts.database.read() as connection:
@@ -123,14 +125,14 @@ async def list_sandboxes(
                 caller_of(request).organization_id,
                 now=time.time(),
                 limit=limit + 1,  # one more tells whether there is another page
-                after=cursor,
+                after=after,
                 status=status,
             )
     page = rows[:limit]
     return SandboxList(
         data=[SandboxFields(**fields_of(request, parts.settings, row)) for row in page],
         has_more=len(rows) > limit,
-        next_cursor=page[-1].id if len(rows) > limit else None,
+        next_cursor=f"{page[-1].created_at!r}-{page[-1].id}" if len(rows) > limit else None,
         request_id=context.request_id(),
     )
 
@@ -222,6 +224,13 @@ async def _template(request: Request, asked: CreateSandbox) -> TemplateRow:
             f"Template {reference[:100]!r} does not exist or is not visible to your organization."
         )
     return row
+
+
+def _place_of(cursor: str) -> tuple[float, str]:
+    known = _CURSOR.fullmatch(cursor)
+    if known is None:
+        raise UserError("Field 'cursor' is not one that this server gave out: start without.")
+    return float(known[1]), known[2]
 
 
 def _ports(asked: list[int] | bool | None) -> tuple[int, ...] | bool:

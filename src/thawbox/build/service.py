@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -45,7 +45,17 @@ log = logs.get(__name__)
 class BuildService:
     """Takes build requests and works on them. Used from one event loop."""
 
-    def __init__(self, node: Node, database: Database, settings: Settings, pins: Pins) -> None:
+    def __init__(
+        self,
+        node: Node,
+        database: Database,
+        settings: Settings,
+        pins: Pins,
+        *,
+        built: Callable[[Version, str], Awaitable[None]],
+    ) -> None:
+        """``built`` is awaited with each new version and its template's name just before it is published."""
+        self._built = built
         self._node = node
         self._database = database
         self._settings = settings
@@ -206,6 +216,7 @@ class BuildService:
                         version = await build(self._node, self._settings, job, pin)
                         seconds = time.monotonic() - began
                         job_log.write("INFO", f"template {job.recipe.name} is ready: {seconds:.1f} s in all")
+                        await self._built(version, job.recipe.name)
                         await self._publish(row, version, job.timings)
                     outcome = builds.ACTIVE
                 except BuildError as error:

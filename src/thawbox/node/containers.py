@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from thawbox import log as logs
@@ -122,6 +122,11 @@ class Node:
             stop_oom()
 
         self._watches[container.id] = stop
+
+    async def cut_off(self, container: Container) -> Container:
+        """The same container without internet."""
+        await firewall.set_offline(self.table, container.slot.device, offline=True)
+        return replace(container, internet=False)
 
     async def boot(self, container: Container, greet: Greeting | None = None) -> None:
         """Start the created container's agent and wait until it answers (to ``greet``, if given).

@@ -43,6 +43,10 @@ class Runtime(Protocol):
         """All that a container holds, but nothing runs yet; if this raises, nothing is left."""
         ...
 
+    async def cut_off(self, container: Container) -> Container:
+        """The same container, whose programs reach no internet from now on."""
+        ...
+
     async def boot(self, container: Container, greet: Greeting | None = None) -> None:
         """Start the created container; returns when its agent answers."""
         ...

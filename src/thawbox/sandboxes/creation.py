@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from thawbox import ids, metrics
 from thawbox.errors import (
     BuildError,
     Forbidden,
+    GuestFault,
     InternalFault,
     RuntimeFault,
     TemplateNotReady,
     ThawboxError,
 )
+from thawbox.guest import client
 from thawbox.guest.client import GuestError
 from thawbox.node.cgroups import Limits
-from thawbox.node.container import Container, Greeting
+from thawbox.node.container import Container, Greeting, while_alive
 from thawbox.settings import Settings
 from thawbox.store import sandboxes as rows
 from thawbox.store import templates
@@ -28,53 +33,159 @@ from thawbox.store.templates import TemplateRow
 from thawbox.templates import version as versions
 from thawbox.templates.version import Version
 
-from . import memory
+from . import memory, room
 from .home import Home, log
 from .start import introduce, root_of, start_program
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody wants."""
+
+    organization_id: int
+    template: TemplateRow
+    env: Mapping[str, str]
+    timeout_seconds: int | None
+    internet_access: bool
+    live: bool
+    public_ports: tuple[int, ...] | bool
+
+
+CLAIM_TIMEOUT_S = 2.0
+"""Until a sandbox that waited and does not answer is given up for the next."""
+
+
+async def hand_over(home: Home, wish: Wish) -> SandboxRow | None:
+    """A sandbox that waited thawed in a pool; None if there was none.
+
+    Not one that shall have no internet: programs inside could have opened connections while it waited.
+
+    Raises:
+        TemplateNotReady, Forbidden: as ``register``; nothing is left.
+    """
+    key = wish.template.snapshot_key
+    if key is None or not wish.internet_access:
+        return None
+    if home.settings.max_sandboxes:  # whoever may have no more must not empty the pools
+        async with home.database.read() as connection:
+            await check_limit(connection, home.settings, wish.organization_id, 1)
+    while (container := home.pools.claim(key, thawed=True)) is not None:
+        began = time.perf_counter()
+        try:
+            await while_alive(
+                container,
+                client.init(
+                    container.endpoint,
+                    env=wish.env,
+                    entropy=secrets.token_bytes(64),
+                    timeout=CLAIM_TIMEOUT_S,
+                ),
+            )
+        except (RuntimeFault, GuestError, GuestFault) as error:
+            log.warning("pool_member_unusable", container=container.id, error=str(error))
+            await asyncio.shield(home.node.destroy(container))
+            continue
+        except BaseException:
+            await asyncio.shield(home.node.destroy(container))
+            raise
+        home.pools.asked(key, found=True)
+        return await _own(home, wish, container, began)
+    home.pools.asked(key, found=False)
+    return None
+
+
+async def _own(home: Home, wish: Wish, container: Container, began: float) -> SandboxRow | None:
+    container.timings.clear()
+    container.timings["init"] = container.timings["total"] = round((time.perf_counter() - began) * 1000, 2)
+    async with home.turns.hold(container.id):
+        home.hold(container)
+        try:
+            row, _ = await register(home, wish, container, thawed=True)
+        except BaseException as error:
+            await asyncio.shield(home.destroy(container.id))
+            if isinstance(error, Outdated):
+                return None
+            raise
+    metrics.SANDBOX_CREATE_SECONDS.labels(path="warm").observe(time.perf_counter() - began)
+    return row
+
+
+async def create(home: Home, wish: Wish, *, undo: Callable[[str], Awaitable[None]]) -> SandboxRow:
+    """A sandbox that is made for this wish, from a shell if one waits; ``undo`` takes back what is half done.
+
+    Raises:
+        TemplateNotReady, Forbidden: as ``register``; nothing is left.
+        NoCapacity, RuntimeFault: it did not work; nothing is left.
+    """
+    await room.make(home)
+    key = wish.template.snapshot_key
+    shell = None if key is None else home.pools.claim(key, thawed=False)
+    try:
+        row, version = await register(home, wish, shell)
+    except Outdated:
+        assert shell is not None
+        await asyncio.shield(home.node.destroy(shell))
+        shell = None
+        row, version = await register(home, wish)
+    except BaseException:
+        if shell is not None:
+            await asyncio.shield(home.node.destroy(shell))
+        raise
+    try:
+        return await home.turns.take(row.id, lambda: bring_up(home, row, version, wish.env, shell))
+    except BaseException:
+        await asyncio.shield(undo(row.id))
+        raise
+
+
 async def register(
-    home: Home,
-    organization_id: int,
-    template: TemplateRow,
-    *,
-    timeout_seconds: int | None,
-    internet_access: bool,
-    live: bool,
-    public_ports: tuple[int, ...] | bool,
+    home: Home, wish: Wish, container: Container | None = None, *, thawed: bool = False
 ) -> tuple[SandboxRow, Version]:
     """The row of a new sandbox, which from now on keeps its version's files from being retired by an update.
+
+    ``container``: what a pool had ready for it; with ``thawed`` the sandbox is running then. The row names the
+    version that the template has now.
 
     Raises:
         TemplateNotReady: the template has no version yet.
         Forbidden: the organisation has as many sandboxes as it may.
+        Outdated: the container was made for another version than the template has now.
     """
     async with home.database.write() as connection:
-        await check_limit(connection, home.settings, organization_id, 1)
-        version = _version_of(home, await templates.get(connection, template.id), template)
+        await check_limit(connection, home.settings, wish.organization_id, 1)
+        version = _version_of(home, await templates.get(connection, wish.template.id), wish.template)
+        if container is not None and version.key != wish.template.snapshot_key:
+            raise Outdated
         now = time.time()
         row = SandboxRow(
-            id=ids.sandbox_id(),
-            organization_id=organization_id,
-            template_id=template.id,
-            template_name=template.name,
+            id=ids.sandbox_id() if container is None else container.id,
+            organization_id=wish.organization_id,
+            template_id=wish.template.id,
+            template_name=wish.template.name,
             snapshot_key=version.key,
-            status="creating",
+            status="running" if thawed else "creating",
             cpu=version.cpu,
             memory_mb=version.memory_mb,
             disk_gb=version.disk_gb,
-            internet_access=internet_access,
-            live=live,
-            public_ports=public_ports,
-            secret="",
+            internet_access=wish.internet_access,
+            live=wish.live,
+            public_ports=wish.public_ports,
+            slot=container.slot.index if container and thawed else None,
+            secret=container.secret if container and thawed else "",
+            boot_path="warm" if thawed else None,
+            timings=container.timings if container and thawed else None,
             agent_image=version.memory.agent_image if version.memory else home.node.agent_image.name,
-            timeout_seconds=timeout_seconds,
-            expires_at=None if timeout_seconds is None else now + timeout_seconds,
+            timeout_seconds=wish.timeout_seconds,
+            expires_at=None if wish.timeout_seconds is None else now + wish.timeout_seconds,
             created_at=now,
         )
         await rows.insert(connection, row)
     home.events.publish("created", row)
     return row, version
+
+
+class Outdated(Exception):
+    """The template was updated between our look at it and the row."""
 
 
 async def check_limit(connection: Connection, settings: Settings, organization_id: int, wanted: int) -> None:
@@ -110,8 +221,10 @@ def _version_of(home: Home, now: TemplateRow | None, asked: TemplateRow) -> Vers
     return version
 
 
-async def bring_up(home: Home, row: SandboxRow, version: Version, env: Mapping[str, str]) -> SandboxRow:
-    """Make a registered sandbox run; its agent answers when this returns.
+async def bring_up(
+    home: Home, row: SandboxRow, version: Version, env: Mapping[str, str], shell: Container | None
+) -> SandboxRow:
+    """Make a registered sandbox run, in ``shell`` if there is one; its agent answers when this returns.
 
     Raises:
         SandboxNotFound: it was deleted meanwhile; nothing of it is left.
@@ -121,7 +234,7 @@ async def bring_up(home: Home, row: SandboxRow, version: Version, env: Mapping[s
     async with home.starting:
         # In the first message, not after a ping: each round trip costs milliseconds right after a thaw.
         greet = functools.partial(introduce, hostname=row.id, template_env=version.env, env=env)
-        container, path = await _container_for(home, row, version, greet)
+        container, path = await _container_for(home, row, version, greet, shell)
         try:
             if path == "cold":
                 await start_program(container.endpoint, version)
@@ -146,11 +259,13 @@ async def bring_up(home: Home, row: SandboxRow, version: Version, env: Mapping[s
 
 
 async def _container_for(
-    home: Home, row: SandboxRow, version: Version, greet: Greeting
+    home: Home, row: SandboxRow, version: Version, greet: Greeting, shell: Container | None
 ) -> tuple[Container, str]:
     folder = versions.memory_path(home.node.layout, version)
     if folder is not None and _fits(home, version):
         try:
+            if shell is not None:
+                return await _thaw_shell(home, row, shell, folder, greet), "shell"
             return await memory.thaw_into(home, row, folder, greet), "created"
         except ThawboxError as error:
             metrics.RESTORE_FAILURES.inc()
@@ -173,6 +288,19 @@ async def _container_for(
         await asyncio.shield(home.node.destroy(container))
         raise
     return container, "cold"
+
+
+async def _thaw_shell(
+    home: Home, row: SandboxRow, shell: Container, folder: Path, greet: Greeting
+) -> Container:
+    try:
+        if not row.internet_access:
+            shell = await home.node.cut_off(shell)
+        await home.node.thaw(shell, folder, greet)
+    except BaseException:
+        await asyncio.shield(home.node.destroy(shell))
+        raise
+    return shell
 
 
 def _fits(home: Home, version: Version) -> bool:

@@ -22,6 +22,7 @@ from thawbox.templates.version import Version
 
 from .events import Events
 from .garbage import Pins
+from .pools.keeper import Pools
 from .turns import Turns
 
 log = logs.get(__name__)
@@ -40,6 +41,7 @@ class Home:
     settings: Settings
     pins: Pins
     events: Events
+    pools: Pools
     turns: Turns = field(default_factory=Turns)
     starting: asyncio.Semaphore = field(default_factory=_two_per_core)
     held: dict[str, Container] = field(default_factory=dict)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from thawbox.errors import NoCapacity, SandboxNotFound
+from thawbox.settings import Settings
 from thawbox.store import sandboxes as rows
 
 from . import pausing
@@ -22,26 +23,30 @@ def available_mb() -> int:
     raise RuntimeError(f"{_MEMINFO} does not tell MemAvailable")
 
 
-def is_short(home: Home) -> bool:
+def is_short(settings: Settings) -> bool:
     """Whether less memory is free than the operator wants to keep."""
-    return home.settings.memory_reserve_mb > 0 and available_mb() < home.settings.memory_reserve_mb
+    return settings.memory_reserve_mb > 0 and available_mb() < settings.memory_reserve_mb
 
 
 async def make(home: Home) -> None:
-    """Return when there is room for another sandbox: frozen ones go to disk for it, the longest frozen first.
+    """Return when there is room for another sandbox.
+
+    For it go those that wait in pools, then frozen ones move to disk, the longest frozen first.
 
     Not to be called in a sandbox's turn, because it takes the turns of others.
 
     Raises:
         NoCapacity: there is none.
     """
-    if not is_short(home):
+    if not is_short(home.settings):
+        return
+    if await home.pools.give_up() and not is_short(home.settings):
         return
     async with home.database.read() as connection:
         frozen = await rows.frozen(connection, time.time())
     for row in frozen:
         await settle(home, row.id)
-        if not is_short(home):
+        if not is_short(home.settings):
             return
     raise NoCapacity(
         f"the node has less than {home.settings.memory_reserve_mb} MB of memory left: delete or stop sandboxes, "

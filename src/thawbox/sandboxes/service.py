@@ -34,6 +34,7 @@ from .contract import SandboxDefaults
 from .events import Events
 from .garbage import Pins, retire_versions
 from .home import Home, reason_of_death
+from .pools.keeper import Pools
 from .recovery import container_of, reconcile
 from .states import Action, applies, in_words
 
@@ -53,13 +54,24 @@ class SandboxService:
         self, node: Runtime, database: Database, settings: Settings, pins: Pins, events: Events | None = None
     ) -> None:
         self._home = Home(
-            node=node, database=database, settings=settings, pins=pins, events=events or Events()
+            node=node,
+            database=database,
+            settings=settings,
+            pins=pins,
+            events=events or Events(),
+            pools=Pools(node, database, settings, is_short=lambda: room.is_short(settings)),
         )
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def pools(self) -> Pools:
+        """What waits ready."""
+        return self._home.pools
 
     async def start(self) -> None:
         """Take over what an earlier server left running, remove the rest, begin to watch and to sweep."""
         await reconcile(self._home)
+        await self._home.pools.start()
         self._tasks = [
             asyncio.create_task(self._for_ever(self._delete_expired)),
             asyncio.create_task(self._for_ever(self._settle_frozen)),
@@ -70,6 +82,7 @@ class SandboxService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._home.pools.stop()
         try:
             async with asyncio.timeout(SETTLE_S):
                 await self._settle(before=time.time())
@@ -99,22 +112,20 @@ class SandboxService:
             Forbidden: the organisation has as many sandboxes as it may.
             NoCapacity, RuntimeFault: it did not work; nothing is left.
         """
-        home = self._home
-        await room.make(home)
-        row, version = await creation.register(
-            home,
-            organization_id,
-            template,
+        wish = creation.Wish(
+            organization_id=organization_id,
+            template=template,
+            env=env,
             timeout_seconds=timeout_seconds,
             internet_access=internet_access,
             live=live,
             public_ports=public_ports,
         )
-        try:
-            return await home.turns.take(row.id, lambda: creation.bring_up(home, row, version, env))
-        except BaseException:
-            await asyncio.shield(self._undo(row.id))
-            raise
+        ready = await creation.hand_over(self._home, wish)
+        if ready is not None:
+            return ready
+        with self._home.pools.somebody_waits():
+            return await creation.create(self._home, wish, undo=self._undo)
 
     async def pause(self, sandbox: SandboxRow) -> SandboxRow:
         """Freeze it; see ``contract``."""
@@ -228,7 +239,7 @@ class SandboxService:
                 await self._free(row.id)
 
     async def _settle_frozen(self) -> None:
-        short = room.is_short(self._home)
+        short = room.is_short(self._home.settings)
         await self._settle(before=time.time() - (0 if short else self._home.settings.pause_memory_s))
 
     async def _settle(self, *, before: float) -> None:

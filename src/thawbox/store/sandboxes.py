@@ -81,21 +81,28 @@ async def list_page(
     *,
     now: float,
     limit: int,
-    after: str | None = None,
+    after: tuple[float, str] | None = None,
     status: str | None = None,
 ) -> list[SandboxRow]:
     """Up to ``limit`` of an organisation's sandboxes that are not expired, newest first.
 
-    ``after``: only those older than the sandbox with this id (ids begin with their time: they sort by age).
+    ``after``: only those older than the sandbox that was created then and has this id. (An id may be older than
+    its sandbox, which may have waited for an owner.)
     """
     statement = (
         sa.select(sandboxes)
         .where(sandboxes.c.organization_id == organization_id, _alive(now))
-        .order_by(sandboxes.c.id.desc())
+        .order_by(sandboxes.c.created_at.desc(), sandboxes.c.id.desc())
         .limit(limit)
     )
     if after is not None:
-        statement = statement.where(sandboxes.c.id < after)
+        created_at, sandbox_id = after
+        statement = statement.where(
+            sa.or_(
+                sandboxes.c.created_at < created_at,
+                sa.and_(sandboxes.c.created_at == created_at, sandboxes.c.id < sandbox_id),
+            )
+        )
     if status is not None:
         statement = statement.where(sandboxes.c.status == status)
     return [value(SandboxRow, row) for row in await c.execute(statement)]

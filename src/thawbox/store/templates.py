@@ -168,6 +168,14 @@ async def snapshot_keys(c: Connection) -> set[str]:
     return set((await c.execute(statement)).scalars())
 
 
+async def names_of_snapshots(c: Connection) -> dict[str, str]:
+    """The versions that templates boot from, each with a template's name."""
+    statement = sa.select(templates.c.snapshot_key, templates.c.name).where(
+        templates.c.snapshot_key.is_not(None)
+    )
+    return {key: name for key, name in await c.execute(statement)}
+
+
 def _visible_to(organization_id: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
     # One of the catalogue that was never built here is of no use to anybody.
     ready_made = sa.and_(templates.c.organization_id.is_(None), templates.c.snapshot_key.is_not(None))
