@@ -70,6 +70,11 @@ class FakeRuntime:
         self.table[container] = FakeContainer(made)
         return made
 
+    async def greet(self, container: Container, greet: Greeting) -> None:
+        """Nobody listens, so nothing is said."""
+        await self.trouble("greet", container.id)
+        self._entry(container, "running")
+
     async def cut_off(self, container: Container) -> Container:
         """A value that says so."""
         await self.trouble("cut_off", container.id)

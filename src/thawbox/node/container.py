@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from .slots import Slot
 
 T = TypeVar("T")
 
-Greeting = Callable[[client.Endpoint], Awaitable[object]]
+Greeting = Callable[[client.Endpoint], Coroutine[Any, Any, object]]
 """What is said first to a new container's agent; it may have to be said again until the agent is up."""
 
 AGENT_PORT = 7777

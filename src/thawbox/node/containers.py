@@ -123,6 +123,15 @@ class Node:
 
         self._watches[container.id] = stop
 
+    async def greet(self, container: Container, greet: Greeting) -> None:
+        """Say something to the agent of a running container.
+
+        Raises:
+            RuntimeFault: it died.
+            GuestError, GuestFault: it refused, or did not answer.
+        """
+        await while_alive(container, greet(container.endpoint))
+
     async def cut_off(self, container: Container) -> Container:
         """The same container without internet."""
         await firewall.set_offline(self.table, container.slot.device, offline=True)

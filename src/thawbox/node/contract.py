@@ -43,6 +43,10 @@ class Runtime(Protocol):
         """All that a container holds, but nothing runs yet; if this raises, nothing is left."""
         ...
 
+    async def greet(self, container: Container, greet: Greeting) -> None:
+        """Say something to the agent of a running container; raises if it dies or refuses."""
+        ...
+
     async def cut_off(self, container: Container) -> Container:
         """The same container, whose programs reach no internet from now on."""
         ...

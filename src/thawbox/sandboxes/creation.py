@@ -23,7 +23,7 @@ from thawbox.errors import (
 from thawbox.guest import client
 from thawbox.guest.client import GuestError
 from thawbox.node.cgroups import Limits
-from thawbox.node.container import Container, Greeting, while_alive
+from thawbox.node.container import Container, Greeting
 from thawbox.settings import Settings
 from thawbox.store import sandboxes as rows
 from thawbox.store import templates
@@ -72,13 +72,10 @@ async def hand_over(home: Home, wish: Wish) -> SandboxRow | None:
     while (container := home.pools.claim(key, thawed=True)) is not None:
         began = time.perf_counter()
         try:
-            await while_alive(
+            await home.node.greet(
                 container,
-                client.init(
-                    container.endpoint,
-                    env=wish.env,
-                    entropy=secrets.token_bytes(64),
-                    timeout=CLAIM_TIMEOUT_S,
+                functools.partial(
+                    client.init, env=wish.env, entropy=secrets.token_bytes(64), timeout=CLAIM_TIMEOUT_S
                 ),
             )
         except (RuntimeFault, GuestError, GuestFault) as error:

@@ -121,11 +121,9 @@ class SandboxService:
             live=live,
             public_ports=public_ports,
         )
-        ready = await creation.hand_over(self._home, wish)
-        if ready is not None:
-            return ready
         with self._home.pools.somebody_waits():
-            return await creation.create(self._home, wish, undo=self._undo)
+            ready = await creation.hand_over(self._home, wish)
+            return ready or await creation.create(self._home, wish, undo=self._undo)
 
     async def pause(self, sandbox: SandboxRow) -> SandboxRow:
         """Freeze it; see ``contract``."""

@@ -173,7 +173,7 @@ async def names_of_snapshots(c: Connection) -> dict[str, str]:
     statement = sa.select(templates.c.snapshot_key, templates.c.name).where(
         templates.c.snapshot_key.is_not(None)
     )
-    return {key: name for key, name in await c.execute(statement)}
+    return {row.snapshot_key: row.name for row in await c.execute(statement)}
 
 
 def _visible_to(organization_id: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:

@@ -16,15 +16,15 @@ from thawbox.errors import ThawboxError
 from thawbox.guest import client
 from thawbox.guest.client import GuestError
 from thawbox.node.cgroups import Limits
-from thawbox.node.container import Container, while_alive
+from thawbox.node.container import Container
 from thawbox.node.contract import Runtime
+from thawbox.sandboxes.start import introduce, root_of
 from thawbox.settings import Settings
 from thawbox.store import templates
 from thawbox.store.database import Database
 from thawbox.templates import version as versions
 from thawbox.templates.version import Version
 
-from ..start import introduce, root_of
 from .demand import Bounds, Candidate, targets
 from .pool import Pool
 
@@ -302,8 +302,8 @@ class Pools:
         await self._node.thaw(container, folder, greet)
         # The first program after a thaw costs twice what later ones do; it is paid here. A root need not have a shell.
         with contextlib.suppress(GuestError):
-            await while_alive(
-                container, client.run(container.endpoint, argv=["/bin/sh", "-c", ":"], timeout=5)
+            await self._node.greet(
+                container, functools.partial(client.run, argv=["/bin/sh", "-c", ":"], timeout=5)
             )
 
     async def _discard(self, containers: list[Container]) -> None:
