@@ -124,7 +124,7 @@ class House:
 
 
 async def make_house(folder: Path, **settings: object) -> House:
-    chosen = load(state=folder, memory_reserve_mb=0, pause_memory_s=3600, **settings)
+    chosen = load(state=folder, **{"memory_reserve_mb": 0, "pause_memory_s": 3600, "pool_max": 0} | settings)
     database = await open_database(chosen)
     layout = Layout(folder)
     layout.make()

@@ -1,0 +1,332 @@
+"""What waits in pools: made by demand, handed out once, discarded when dead, out of date or too much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from thawbox.errors import Forbidden, RuntimeFault
+from thawbox.sandboxes import room
+from thawbox.store import sandboxes, templates
+from thawbox.store.sandboxes import SandboxRow
+from thawbox.templates import version as versions
+
+from .conftest import KEY, House, leave, make_house
+
+OTHER_KEY = "b" * 64
+
+
+@pytest.fixture
+async def pooled(tmp_path: Path) -> AsyncIterator[House]:
+    """A house where two wait ready, and one shell."""
+    made = await make_house(tmp_path / "state", pool_min=2, pool_max=4, pool_shells=1)
+    await filled(made)
+    yield made
+    await leave(made)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def filled(house: House) -> None:
+    """Return when the pools have all that they should have."""
+    pools = house.service.pools
+    await pools.look()
+
+    def full() -> bool:
+        return bool(pools._pools) and not any(pool.lacks() for pool in pools._pools.values())
+
+    await until(full)
+
+
+def waiting(house: House) -> set[str]:
+    """Containers in pools."""
+    pools = house.service.pools._pools.values()
+    return {container.id for pool in pools for container in (*pool.ready, *pool.shells)}
+
+
+def ready(house: House) -> set[str]:
+    return {container.id for pool in house.service.pools._pools.values() for container in pool.ready}
+
+
+async def create(house: House, *, internet_access: bool = True) -> SandboxRow:
+    return await house.service.create(
+        1, house.template, env={}, timeout_seconds=None, internet_access=internet_access, live=True
+    )
+
+
+async def update(house: House) -> None:
+    """The template has another version, as after a build with update."""
+    old = versions.load(house.runtime.layout, KEY)
+    assert old is not None
+    memory = house.runtime.layout.snapshots / OTHER_KEY / "memory"
+    memory.mkdir(parents=True)
+    (memory / "pages.img").write_text("updated\n1")
+    versions.save(house.runtime.layout, replace(old, key=OTHER_KEY))
+    async with house.database.write() as c:
+        await templates.update(c, house.template.id, snapshot_key=OTHER_KEY)
+        found = await templates.get(c, house.template.id)
+    assert found is not None
+    house.template = found
+
+
+async def test_one_that_waited_is_handed_over_and_replaced(pooled: House) -> None:
+    before = ready(pooled)
+    row = await create(pooled)
+    assert row.boot_path == "warm"
+    assert row.id in before
+    assert row.status == "running"
+    assert row.timings is not None
+    assert row.timings["total"] >= 0
+    await filled(pooled)
+    assert row.id not in waiting(pooled)
+    assert len(ready(pooled)) >= 2
+    assert set(pooled.runtime.table) == waiting(pooled) | {row.id}
+
+
+async def test_who_finds_none_gets_a_shell_then_a_new_one(tmp_path: Path) -> None:
+    house = await make_house(tmp_path / "state", pool_min=1, pool_max=1, pool_shells=1)
+    await filled(house)
+    rows = await asyncio.gather(*(create(house) for _ in range(4)))
+    assert Counter(row.boot_path for row in rows) == {"warm": 1, "shell": 1, "created": 2}
+    await filled(house)
+    (figures,) = house.service.pools.figures()
+    assert (figures["template"], figures["hits"], figures["misses"]) == ("t", 1, 3)
+    assert (figures["ready"], figures["shells"]) == (1, 1)
+    await leave(house)
+
+
+async def test_dead_one_is_never_handed_over(pooled: House) -> None:
+    dead = ready(pooled)
+    for name in dead:
+        pooled.runtime.kill(name)
+    row = await create(pooled)
+    assert row.id not in dead
+    await filled(pooled)
+    assert not dead & set(pooled.runtime.table)
+    assert len(ready(pooled)) >= 2
+
+
+async def test_one_that_does_not_answer_gives_way_to_the_next(pooled: House) -> None:
+    deaf = sorted(ready(pooled))[0]
+
+    async def trouble(method: str, container: str) -> None:
+        if (method, container) == ("greet", deaf):
+            raise RuntimeFault("no answer")
+
+    pooled.runtime.trouble = trouble
+    names = {(await create(pooled)).id for _ in range(2)}
+    assert deaf not in names
+    assert deaf not in pooled.runtime.table
+
+
+async def test_who_wants_no_internet_gets_one_that_never_ran_with_it(pooled: House) -> None:
+    cut: list[str] = []
+
+    async def trouble(method: str, container: str) -> None:
+        if method == "cut_off":
+            cut.append(container)
+
+    pooled.runtime.trouble = trouble
+    row = await create(pooled, internet_access=False)
+    assert row.boot_path == "shell"
+    assert cut == [row.id]
+
+
+async def test_template_that_was_updated_hands_out_its_new_version_alone(pooled: House) -> None:
+    asked_before = pooled.template
+    await update(pooled)
+    old = waiting(pooled)
+    new_template, pooled.template = pooled.template, asked_before
+    row = await create(pooled)  # the request had read the template before the update
+    assert (row.snapshot_key, row.boot_path) == (OTHER_KEY, "created")
+    pooled.template = new_template
+    pooled.service.pools._pools[KEY].since -= 3600
+    await filled(pooled)
+    assert not old & set(pooled.runtime.table)
+    row = await create(pooled)
+    assert (row.snapshot_key, row.boot_path) == (OTHER_KEY, "warm")
+
+
+async def test_first_of_a_new_version_is_there_before_it_is_published(tmp_path: Path) -> None:
+    house = await make_house(tmp_path / "state", pool_min=0, pool_max=1, pool_shells=0)
+    version = versions.load(house.runtime.layout, KEY)
+    assert version is not None
+    await house.service.pools.built(version, "t")
+    assert (await create(house)).boot_path == "warm"
+    await leave(house)
+
+
+async def test_version_that_does_not_thaw_holds_up_neither_its_build_nor_the_others(tmp_path: Path) -> None:
+    house = await make_house(tmp_path / "state", pool_min=1, pool_max=1, pool_shells=0)
+
+    async def trouble(method: str, _container: str) -> None:
+        if method == "thaw":
+            raise RuntimeFault("does not thaw")
+
+    house.runtime.trouble = trouble
+    version = versions.load(house.runtime.layout, KEY)
+    assert version is not None
+    await house.service.pools.built(version, "t")
+    assert house.runtime.table == {}
+    (figures,) = house.service.pools.figures()
+    assert (figures["ready"], figures["ready_target"]) == (0, 1)
+    await leave(house)
+
+
+async def test_unused_templates_cool_down_to_nothing(tmp_path: Path) -> None:
+    house = await make_house(tmp_path / "state", pool_min=0, pool_max=4, pool_shells=1)
+    pools = house.service.pools
+    now = 1000.0
+    pools._clock = lambda: now
+    await pools.look()
+    assert waiting(house) == set()
+    row = await create(house)
+    await filled(house)
+    assert len(ready(house)) == 1
+    await house.service.delete(row)
+    now += 3600
+    await pools.look()
+    await until(lambda: not house.runtime.table)
+    await leave(house)
+
+
+async def test_short_memory_stops_refills_and_takes_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = await make_house(tmp_path / "state", pool_min=2, pool_max=2, pool_shells=0, memory_reserve_mb=100)
+    await filled(house)
+    free = 50
+
+    def available_mb() -> int:
+        return free + (100 if not waiting(house) else 0)
+
+    monkeypatch.setattr(room, "available_mb", available_mb)
+    row = await create(house)  # one that waits needs no more memory
+    assert row.boot_path == "warm"
+    await house.service.pools.look()
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert len(waiting(house)) == 1
+    await create(house)
+    row = await create(house)
+    assert row.boot_path == "created"
+    free = -100
+    await house.service.pools.look()
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert waiting(house) == set()
+    free = 500
+    await filled(house)
+    assert len(waiting(house)) == 2
+    await leave(house)
+
+
+async def test_limit_of_sandboxes_leaves_the_pool_alone(tmp_path: Path) -> None:
+    house = await make_house(tmp_path / "state", pool_min=1, pool_max=1, pool_shells=1, max_sandboxes=1)
+    await create(house)
+    await filled(house)
+    before = waiting(house)
+    with pytest.raises(Forbidden):
+        await create(house)
+    assert waiting(house) == before
+    await leave(house)
+
+
+async def test_nothing_is_made_while_somebody_waits(pooled: House) -> None:
+    made: list[str] = []
+    asking = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def trouble(method: str, container: str) -> None:
+        if method == "create":
+            made.append(container)
+        if method == "thaw":
+            asking.set()
+            await go_on.wait()
+
+    await create(pooled)
+    await create(pooled)  # none is ready now, and no task had a turn to make one
+    pooled.runtime.trouble = trouble
+    request = asyncio.create_task(create(pooled))
+    await asking.wait()
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert len(made) <= 1  # the one that the request itself needs
+    go_on.set()
+    await request
+    await filled(pooled)
+
+
+async def test_stop_and_crash_leave_no_container_behind(tmp_path: Path) -> None:
+    house = await make_house(tmp_path / "state", pool_min=2, pool_max=2, pool_shells=1)
+    await filled(house)
+    row = await create(house)
+    await filled(house)
+    lost = waiting(house)
+    for task in house.service.pools._tasks:
+        task.cancel()
+    await house.crash()
+    assert not lost & set(house.runtime.table)
+    assert row.id in house.runtime.table
+    await filled(house)
+    await leave(house)
+    assert set(house.runtime.table) == {row.id}
+
+
+async def test_ten_thousand_claims_and_none_twice(tmp_path: Path) -> None:
+    house = await make_house(
+        tmp_path / "state", pool_min=50, pool_max=50, pool_shells=20, pool_memory_mb=10**6
+    )
+    await filled(house)
+    owners: Counter[str] = Counter()
+    paths: Counter[str | None] = Counter()
+
+    async def client(rounds: int) -> None:
+        for _ in range(rounds):
+            row = await create(house)
+            owners[row.id] += 1
+            paths[row.boot_path] += 1
+            await asyncio.sleep(0)
+            await house.service.delete(row)
+
+    await asyncio.gather(*(client(100) for _ in range(100)))
+    assert owners.total() == 10_000
+    assert max(owners.values()) == 1
+    assert paths["warm"] > 100
+    async with house.database.read() as c:
+        assert await sandboxes.list_all(c) == []
+    await filled(house)
+    assert set(house.runtime.table) == waiting(house)
+    await leave(house)
+
+
+async def test_client_that_goes_away_in_the_middle_leaks_nothing(pooled: House) -> None:
+    entered = asyncio.Event()
+    waited = ready(pooled)
+
+    async def trouble(method: str, container: str) -> None:
+        if method == "greet" and container in waited:
+            entered.set()
+            await asyncio.sleep(3600)
+
+    pooled.runtime.trouble = trouble
+    request = asyncio.create_task(create(pooled))
+    await entered.wait()
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+
+    async def no_trouble(_method: str, _container: str) -> None: ...
+
+    pooled.runtime.trouble = no_trouble
+    await filled(pooled)
+    assert set(pooled.runtime.table) == waiting(pooled)
+    assert await pooled.rows() == []
