@@ -65,13 +65,17 @@ class Pins:
         return name in self._held
 
 
-async def retire_versions(layout: Layout, database: Database, pins: Pins) -> Freed:
+async def retire_versions(layout: Layout, database: Database, pins: Pins, *, of: str | None = None) -> Freed:
     """Remove versions that no template and no sandbox boots from, and images that no version needs.
 
-    Runs whenever a reference goes: a template was replaced or deleted, a sandbox ended.
+    Runs whenever a reference goes: a template was replaced or deleted, a sandbox ended. ``of`` is the version that
+    was referred to, if only one was: nothing is looked at if others refer to it still.
     """
     async with database.read() as connection:
-        wanted = await templates.snapshot_keys(connection) | await sandboxes.snapshot_keys(connection)
+        wanted = await templates.snapshot_keys(connection)
+        if of in wanted:
+            return Freed()
+        wanted |= await sandboxes.snapshot_keys(connection)
     # From here to the end without a pause, so that a pin that is taken meanwhile is seen.
     doomed = [
         folder

@@ -74,14 +74,14 @@ class Home:
         self.events.publish("updated", found)
         return found
 
-    async def forget(self, sandbox_id: str) -> bool:
-        """Remove the row, whereupon nobody can ask for the sandbox any more; False if it was gone."""
+    async def forget(self, sandbox_id: str) -> SandboxRow | None:
+        """Remove the row, whereupon nobody can ask for the sandbox any more; None if it was gone."""
         async with self.database.write() as connection:
             row = await rows.get(connection, sandbox_id)
-            gone = row is not None and await rows.delete(connection, sandbox_id)
-        if gone and row is not None:
-            self.events.publish("deleted", row)
-        return gone
+            if row is None or not await rows.delete(connection, sandbox_id):
+                return None
+        self.events.publish("deleted", row)
+        return row
 
     def hold(self, container: Container) -> None:
         """The container is a sandbox's from now on; its death will be noticed."""

@@ -172,9 +172,10 @@ class SandboxService:
         Raises:
             SandboxNotFound: somebody else deleted it meanwhile.
         """
-        if not await self._home.forget(sandbox.id):
+        row = await self._home.forget(sandbox.id)
+        if row is None:
             raise SandboxNotFound("Sandbox not found")
-        await asyncio.shield(self._free(sandbox.id))
+        await asyncio.shield(self._free(row))
 
     async def endpoint(self, sandbox: SandboxRow) -> Endpoint:
         """Where the sandbox's agent listens.
@@ -209,16 +210,19 @@ class SandboxService:
             raise InvalidState(f"Sandbox {sandbox_id} has ended: {reason}.") from error
 
     async def _undo(self, sandbox_id: str) -> None:
-        await self._home.forget(sandbox_id)
-        await self._free(sandbox_id)
+        row = await self._home.forget(sandbox_id)
+        if row is not None:
+            await self._free(row)
 
-    async def _free(self, sandbox_id: str) -> None:
-        """Take away all that a sandbox without a row holds."""
-        await self._home.turns.interrupt(sandbox_id)
-        async with self._home.turns.hold(sandbox_id):
-            await self._home.destroy(sandbox_id)
-            await self._home.keep_only(sandbox_id, None)
-        await retire_versions(self._home.node.layout, self._home.database, self._home.pins)
+    async def _free(self, row: SandboxRow) -> None:
+        """Take away all that a sandbox whose row is gone holds."""
+        await self._home.turns.interrupt(row.id)
+        async with self._home.turns.hold(row.id):
+            await self._home.destroy(row.id)
+            await self._home.keep_only(row.id, None)
+        await retire_versions(
+            self._home.node.layout, self._home.database, self._home.pins, of=row.snapshot_key
+        )
 
     async def _for_ever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
@@ -232,9 +236,10 @@ class SandboxService:
         async with self._home.database.read() as connection:
             due = await rows.due(connection, time.time())
         for row in due:
-            if await self._home.forget(row.id):
+            gone = await self._home.forget(row.id)
+            if gone is not None:
                 log.info("sandbox_expired", sandbox_id=row.id)
-                await self._free(row.id)
+                await self._free(gone)
 
     async def _settle_frozen(self) -> None:
         short = room.is_short(self._home.settings)
