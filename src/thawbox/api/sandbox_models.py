@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fastapi import Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from thawbox.http.addresses import ports_url, sandbox_url
 from thawbox.settings import Settings
@@ -43,6 +43,14 @@ class SandboxFields(BaseModel):
     expires_at: str | None
     created_at: str
     error_message: str | None = None
+    boot_path: Literal["warm", "shell", "created", "cold", "fork"] | None = Field(
+        None,
+        description="How it came up: handed over thawed, thawed into a container that was there already, thawed "
+        "into a new one, booted without a memory snapshot, or copied from another. Null before that.",
+    )
+    timings: dict[str, float] | None = Field(
+        None, description="Milliseconds that each stage of its creation took, and `total`."
+    )
 
 
 class SandboxObject(SandboxFields):
@@ -140,4 +148,6 @@ def fields_of(request: Request, settings: Settings, row: SandboxRow) -> dict[str
         "expires_at": rfc3339_or_none(row.expires_at),
         "created_at": rfc3339(row.created_at),
         "error_message": row.reason if row.status == "error" else None,
+        "boot_path": row.boot_path,
+        "timings": row.timings,
     }

@@ -145,7 +145,9 @@ def _connected(path: Path) -> Iterator[socket.socket]:
         try:
             connection.connect(str(path))
         except PermissionError as error:
-            raise Failure("The catalogue is root's: run this with sudo, on the server's machine.") from error
+            raise Failure(
+                "Only root may ask the server this: run it with sudo, on the server's machine."
+            ) from error
         except OSError as error:
             raise Failure(
                 f"No server runs on the state folder {path.parent}. "

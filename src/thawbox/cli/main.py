@@ -28,6 +28,7 @@ _MODULES = {
     "rm": "sandboxes",
     "url": "addresses",
     "forward": "addresses",
+    "pools": "pools",
     "gc": "gc",
     "doctor": "doctor",
 }

@@ -43,8 +43,11 @@ def init(request: Request, environment: Environment, root: str) -> Object:
         _mix_in(entropy)
     if request.get("hostname") is not None:
         name = text(request, "hostname")
-        if not root:
-            _socket.sethostname(name)
+        if not root and _socket.gethostname() != name:
+            try:  # noqa: SIM105
+                _socket.sethostname(name)
+            except PermissionError:
+                pass  # it is the container's, and new with each thaw
         files.replace_text(root + "/etc/hostname", name + "\n")
         if request.get("hosts") is None and not os.path.exists(root + "/etc/hosts"):
             files.replace_text(root + "/etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n")

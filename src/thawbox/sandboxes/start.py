@@ -43,7 +43,7 @@ async def introduce(
     env_add: Mapping[str, str] | None = None,
     timeout: float = 10,
 ) -> None:
-    """Give the sandbox its identity: environment of all programs to come, fresh entropy, its name in /etc/hosts.
+    """Give the sandbox its identity: environment of all programs to come, fresh entropy, its name in /etc.
 
     ``env`` None: it keeps what it has, and ``env_add`` comes on top.
 
@@ -54,6 +54,7 @@ async def introduce(
         template_env=template_env,
         env=env,
         env_add=env_add,
+        hostname=hostname,
         entropy=secrets.token_bytes(64),
         hosts=f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n",
         resolv_conf=f"nameserver {GUEST_NAME_SERVER}\n",

@@ -181,7 +181,8 @@ class Pools:
             names = await templates.names_of_snapshots(connection)
         now = self._clock()
         for key, name in names.items():
-            if key not in self._pools:
+            known = self._pools.get(key)
+            if known is None or known.failed_at is not None:  # its memory may have been made again since
                 version = await asyncio.to_thread(versions.load, self._node.layout, key)
                 if version is not None and self._usable(version):
                     self._of(version, name)
@@ -204,7 +205,9 @@ class Pools:
 
     def _of(self, version: Version, template: str) -> Pool:
         pool = self._pools.get(version.key)
-        if pool is None:
+        if pool is not None:
+            pool.version = version
+        else:
             pages = versions.memory_path(self._node.layout, version)
             assert pages is not None
             size = 0
