@@ -59,6 +59,7 @@ def grows(sandbox: Sandbox) -> int:
 def shared(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Server]:
     """One server for this file, which the tests kill and start as they like; nothing of it is left at the end."""
     with server_of_its_own(tmp_path_factory.mktemp("lifecycle"), server) as own:
+        own.settings["THAWBOX_POOL_MAX"] = "0"  # the tests count containers
         own.start()
         own.build(LIVING)
         yield own

@@ -122,7 +122,7 @@ def test_expiry_survives_restart(own_server: Server) -> None:
     time.sleep(2)  # its time runs out while nobody looks
     own_server.start()
     wait_for(lambda: own_server.api.get(f"/v1/sandboxes/{sandbox.id}").status_code == 404, "expired")
-    wait_for(lambda: not list((own_server.state / "run" / "bundles").iterdir()), "freed")
+    wait_for(lambda: not (own_server.state / "run" / "bundles" / sandbox.id).exists(), "freed")
 
 
 def test_sandbox_that_starves_says_so_and_frees_everything(own_server: Server) -> None:
@@ -136,7 +136,7 @@ def test_sandbox_that_starves_says_so_and_frees_everything(own_server: Server) -
         return record
 
     wait_for(lambda: status()["status"] == "error", "in error")
-    wait_for(lambda: not list((own_server.state / "run" / "bundles").iterdir()), "freed")
+    wait_for(lambda: not (own_server.state / "run" / "bundles" / sandbox.id).exists(), "freed")
     assert own_server.api.delete(f"/v1/sandboxes/{sandbox.id}").status_code == 200
 
 
@@ -149,6 +149,7 @@ def test_many_builds_and_deletes_leave_nothing(own_server: Server) -> None:
         with own_server.create("cycle") as sandbox:
             assert sandbox.out("cat /number") == str(number)
         assert own_server.api.delete(f"/v1/templates/{build}").status_code == 200
+    wait_for(lambda: not list((own_server.state / "run" / "bundles").iterdir()), "no pool without a template")
     done = own_server.thaw("gc", "--json")
     assert done.returncode == 0, done.stderr
     after = {name: files_below(own_server.state / name) for name in folders}

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from thawbox.node.install import installed_runsc
 from thawbox.settings import load
 
@@ -24,6 +26,13 @@ STARTED = recipe(
     readyCmd={"type": "file", "path": "/tmp/up", "timeout": 20000},
 )
 SERVICE_RUNS = "test $(cat /proc/$(cat /run/service.pid)/comm) = sleep && cat /made"
+
+
+@pytest.fixture
+def own_server(own_server: Server) -> Server:
+    """Nothing waits ready: each sandbox is restored when it is asked for."""
+    own_server.settings["THAWBOX_POOL_MAX"] = "0"
+    return own_server
 
 
 def version_folder(server: Server) -> Path:

@@ -149,7 +149,6 @@ async def test_template_that_was_updated_hands_out_its_new_version_alone(pooled:
     row = await create(pooled)  # the request had read the template before the update
     assert (row.snapshot_key, row.boot_path) == (OTHER_KEY, "created")
     pooled.template = new_template
-    pooled.service.pools._pools[KEY].since -= 3600
     await filled(pooled)
     assert not old & set(pooled.runtime.table)
     row = await create(pooled)

@@ -188,8 +188,9 @@ class Pools:
                     self._of(version, name)
         gone: list[Container] = []
         for key, pool in list(self._pools.items()):
-            # A version that is about to be published has a pool before it has a template.
-            if key not in names and now - pool.since > RETRY_S:
+            if key in names:
+                pool.published = True
+            elif pool.published or now - pool.since > RETRY_S:
                 del self._pools[key]
                 gone += [*pool.ready, *pool.shells]
                 metrics.POOL_READY.labels(template=pool.template).set(0)

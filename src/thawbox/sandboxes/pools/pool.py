@@ -22,6 +22,8 @@ class Pool:
     """size of its memory snapshot"""
     since: float
     """when it was first heard of, on the keeper's clock"""
+    published: bool = False
+    """whether a template boots from it, or did: one that is just built has a pool before"""
     ready: deque[Container] = field(default_factory=deque)
     """thawed, their agents answer"""
     shells: deque[Container] = field(default_factory=deque)
