@@ -141,13 +141,14 @@ async def init(
     entropy: bytes | None = None,
     sandbox_id: str | None = None,
     hosts: str | None = None,
+    hostname_file: str | None = None,
     resolv_conf: str | None = None,
     name_servers: Sequence[str] | None = None,
     timeout: float = QUICK_S,
 ) -> None:
     """Give the sandbox its identity. ``env`` lies on top of ``template_env``; ``env_add`` adds to it.
 
-    ``hosts`` and ``resolv_conf`` are whole files; None leaves things as they are.
+    ``hosts``, ``hostname_file`` and ``resolv_conf`` are whole files; None leaves things as they are.
     """
     fields: Object = {
         "env": None if env is None else dict(env),
@@ -157,6 +158,7 @@ async def init(
         "entropy": entropy.hex() if entropy else None,
         "sandbox_id": sandbox_id,
         "hosts": hosts,
+        "hostname_file": hostname_file,
         "resolv_conf": resolv_conf,
         "name_servers": list(name_servers) if name_servers else None,
     }

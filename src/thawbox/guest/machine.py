@@ -43,15 +43,16 @@ def init(request: Request, environment: Environment, root: str) -> Object:
         _mix_in(entropy)
     if request.get("hostname") is not None:
         name = text(request, "hostname")
-        if not root and _socket.gethostname() != name:
-            try:  # noqa: SIM105
-                _socket.sethostname(name)
-            except PermissionError:
-                pass  # it is the container's, and new with each thaw
+        if not root:
+            _socket.sethostname(name)
         files.replace_text(root + "/etc/hostname", name + "\n")
         if request.get("hosts") is None and not os.path.exists(root + "/etc/hosts"):
             files.replace_text(root + "/etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n")
-    for field, path in (("hosts", "/etc/hosts"), ("resolv_conf", "/etc/resolv.conf")):
+    for field, path in (
+        ("hosts", "/etc/hosts"),
+        ("hostname_file", "/etc/hostname"),  # a name that the container has already
+        ("resolv_conf", "/etc/resolv.conf"),
+    ):
         if request.get(field) is not None:
             files.replace_text(root + path, text(request, field))
     if servers := request.get("name_servers"):

@@ -54,7 +54,7 @@ async def introduce(
         template_env=template_env,
         env=env,
         env_add=env_add,
-        hostname=hostname,
+        hostname_file=hostname + "\n",
         entropy=secrets.token_bytes(64),
         hosts=f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n",
         resolv_conf=f"nameserver {GUEST_NAME_SERVER}\n",
