@@ -116,7 +116,9 @@ def free_port(host: str) -> int:
 
 async def _serve_until_signal(settings: Settings, key_file: Path) -> None:
     from thawbox import server
+    from thawbox.node import process
 
+    process.watch_by_pidfd()
     serving = asyncio.ensure_future(server.serve(settings))
     banner = asyncio.ensure_future(_announce(settings, key_file))
     loop = asyncio.get_running_loop()

@@ -6,11 +6,26 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from thawbox.errors import RuntimeFault
+
+
+def watch_by_pidfd() -> None:
+    """Have event loops of this process notice the end of programs by file descriptors, where the kernel has them.
+
+    Python before 3.12 starts a thread for each program otherwise, and the loop stands still until that runs: 20 ms
+    on a busy machine.
+    """
+    if sys.version_info < (3, 12):
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError:
+            return
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 @dataclass(frozen=True, slots=True)
