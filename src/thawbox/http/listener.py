@@ -18,6 +18,8 @@ HEAD_S = 20.0
 """Until a request's head must be complete, from its first byte, or from the connection."""
 BODY_S = 60.0
 """How long a body may stand still before it is answered."""
+KEEP_S = 30
+"""How long a connection stays open between requests: longer than clients keep one, who would lose a request else."""
 HEAD_MAX = 64 * 1024
 """Bytes of a request's head."""
 
@@ -50,6 +52,7 @@ def listener(settings: Settings, app: ASGIApp, port: int) -> Listener:
             ws="websockets-sansio",
             ws_max_size=settings.max_body_bytes,
             ws_per_message_deflate=False,  # a terminal's keystrokes only become slower
+            timeout_keep_alive=KEEP_S,
             timeout_graceful_shutdown=STOP_S,
         )
     )

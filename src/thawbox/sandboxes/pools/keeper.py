@@ -71,6 +71,7 @@ class Pools:
         self._pools: dict[str, Pool] = {}
         self._names: dict[str, str] | None = None
         """Of the versions that templates boot from; None before the first look."""
+        self._making = asyncio.Lock()
         self._waiting = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -134,8 +135,9 @@ class Pools:
         pool = self._of(version, template)
         pool.demand = pool.demand.raised(self._clock(), self._settings.pool_half_life_s)
         self._aim()
-        if pool.target.ready > len(pool.ready) and not self._is_short():
-            await self._make(pool)
+        async with self._making:
+            if pool.target.ready > len(pool.ready) and not self._is_short():
+                await self._make(pool)
 
     async def give_up(self) -> bool:
         """Discard all that wait, because memory is wanted; whether there were any."""
@@ -233,15 +235,16 @@ class Pools:
         while True:
             await self._lacking.wait()
             await self._quiet.wait()
-            pool = self._neediest()
-            if pool is None or self._is_short():
-                self._lacking.clear()
-                continue
-            try:
-                await self._make(pool)
-            except Exception:
-                log.exception("pool_refill_broke")
-                pool.failed_at = self._clock()
+            async with self._making:
+                pool = self._neediest()
+                if pool is None or self._is_short():
+                    self._lacking.clear()
+                    continue
+                try:
+                    await self._make(pool)
+                except Exception:
+                    log.exception("pool_refill_broke")
+                    pool.failed_at = self._clock()
 
     def _neediest(self) -> Pool | None:
         """The pool that is the emptiest for what it should have; thawed ones before shells."""
