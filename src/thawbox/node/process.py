@@ -15,7 +15,7 @@ from thawbox.errors import RuntimeFault
 
 
 def watch_by_pidfd() -> None:
-    """Have event loops of this process notice the end of programs by file descriptors, where the kernel has them.
+    """Have the running event loop notice the end of programs by file descriptors, where the kernel has them.
 
     Python before 3.12 starts a thread for each program otherwise, and the loop stands still until that runs: 20 ms
     on a busy machine.
@@ -25,7 +25,9 @@ def watch_by_pidfd() -> None:
             os.close(os.pidfd_open(os.getpid()))
         except OSError:
             return
-        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+        watcher = asyncio.PidfdChildWatcher()
+        watcher.attach_loop(asyncio.get_running_loop())
+        asyncio.set_child_watcher(watcher)
 
 
 @dataclass(frozen=True, slots=True)
