@@ -131,6 +131,16 @@ def test_memory_disk_and_processes_are_bounded(server: Server, template: str) ->
         assert sandbox.out("rm /fill; echo x > /small; cat /small") == "x"
 
 
+def test_sandbox_that_dies_of_memory_ends_what_runs_in_it(server: Server, template: str) -> None:
+    with server.create(template) as sandbox:
+        result = sandbox.run(
+            "head -c 1G /dev/zero | tail -c 1G | wc -c"
+        )  # no 5xx: clients would run it again
+        assert (result["exit_code"], result["success"]) == (137, False), result
+        assert "the sandbox has ended: out of memory" in result["stderr"]
+        assert server.api.get(f"/v1/sandboxes/{sandbox.id}").json()["status"] == "error"
+
+
 def files_with(marker: bytes, *roots: Path) -> set[str]:
     """Names of files below ``roots`` that hold the bytes."""
     found = set()

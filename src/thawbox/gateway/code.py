@@ -15,6 +15,7 @@ from thawbox.http import context, openapi
 from thawbox.timestamps import rfc3339
 
 from . import execution, languages, rich
+from .context import context_of
 from .execution import Place, Runnable, asked_of, completed, end_of, not_started, without_nul
 from .languages import Invocation
 
@@ -45,7 +46,9 @@ async def execute_code(request: Request) -> JSONResponse:
     """Run code to its end. Whatever it does is a 200: ``success`` and ``exit_code`` tell."""
     place, asked = await asked_of(request, ExecuteCode)
     language = languages.named(asked.language)
-    done = await completed(place, asked.folder, lambda cwd: _run(place, asked, language, cwd))
+    done = await completed(
+        context_of(request), place, asked.folder, lambda cwd: _run(place, asked, language, cwd)
+    )
     return JSONResponse(_answer(asked, language, done))
 
 

@@ -15,6 +15,7 @@ from thawbox.http import context, openapi
 from thawbox.timestamps import rfc3339
 
 from . import execution
+from .context import context_of
 from .execution import WORKSPACE as WORKSPACE
 from .execution import Place, Runnable, asked_of, completed, end_of, without_nul
 
@@ -54,7 +55,7 @@ class RunCommand(Runnable):
 async def run_command(request: Request) -> JSONResponse:
     """Run a command to its end. Whatever it does is a 200: its exit code tells."""
     place, asked = await asked_of(request, RunCommand)
-    done = await completed(place, asked.folder, lambda cwd: _run(place, asked, cwd))
+    done = await completed(context_of(request), place, asked.folder, lambda cwd: _run(place, asked, cwd))
     return JSONResponse(_answer(asked, done))
 
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
 from pydantic import Field, field_validator
 
 from thawbox import metrics
-from thawbox.errors import GuestFault, InvalidPath, RateLimited, SandboxUnavailable, UserError
+from thawbox.errors import (
+    GuestFault,
+    InvalidPath,
+    RateLimited,
+    SandboxNotFound,
+    SandboxUnavailable,
+    UserError,
+)
 from thawbox.guest.client import Completed, Endpoint, GuestError
 from thawbox.http.bodies import Body, M, read_model, usable_environment
 from thawbox.sandboxes.contract import SandboxDefaults
+from thawbox.store import sandboxes
 from thawbox.store.sandboxes import SandboxRow
 
-from .context import context_of, sandbox_of
+from .context import GatewayContext, context_of, sandbox_of
 from .counters import counted
 from .languages import NOT_STARTED
 
@@ -26,6 +36,10 @@ OUTPUT_LIMIT = 4 * 1024 * 1024
 """Bytes of each of stdout and stderr that an answer holds; what is more is dropped, and ``truncated`` says so."""
 MAX_TIMEOUT_S = 86_400
 TIMED_OUT = 124
+KILLED = 137
+"""Exit code, as a shell's, of what SIGKILL ended: every program of a sandbox that ends under them."""
+DEATH_NOTED_S = 5.0
+"""How long after its agent broke off a sandbox's end may take to be in its record."""
 T = TypeVar("T")
 
 
@@ -116,12 +130,15 @@ async def in_folder(place: Place, wanted: str | None, attempt: Callable[[str], A
 
 
 async def completed(
-    place: Place, wanted: str | None, attempt: Callable[[str], Awaitable[Completed]]
+    parts: GatewayContext, place: Place, wanted: str | None, attempt: Callable[[str], Awaitable[Completed]]
 ) -> Completed:
     """``attempt`` as ``in_folder``, counted; whatever happens to the program inside is a result.
 
+    The end of the whole sandbox under it, for want of memory most often, is one too: clients repeat what is
+    answered with a 5xx (contract A), and this did run.
+
     Raises:
-        UserError: the request itself cannot be carried out.
+        UserError: the request itself cannot be carried out, or the sandbox was stopped or deleted meanwhile.
         SandboxUnavailable: the sandbox's agent is silent.
     """
     started = time.perf_counter()
@@ -129,7 +146,7 @@ async def completed(
         try:
             done = await in_folder(place, wanted, attempt)
         except GuestFault as error:
-            raise broke_off(place, error) from error
+            done = await _end_with_sandbox(parts, place, error)
         except GuestError as error:
             if error.code in ("INVALID", "UNKNOWN_USER"):
                 raise UserError(f"This cannot be run: {error.message}.") from error
@@ -138,6 +155,32 @@ async def completed(
     word = "timeout" if done.timed_out else "ok" if done.exit_code == 0 else "error"
     metrics.COMMAND_SECONDS.labels(word).observe(time.perf_counter() - started)
     return done
+
+
+async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFault) -> Completed:
+    """The result of a program whose sandbox ended under it.
+
+    Raises:
+        SandboxNotFound, SandboxStopped: somebody deleted or stopped the sandbox.
+        SandboxUnavailable: it has not ended; its agent is silent.
+    """
+    deadline = time.monotonic() + DEATH_NOTED_S
+    while True:
+        async with parts.database.read() as connection:
+            row = await sandboxes.get(connection, place.sandbox.id)
+        if row is None:
+            raise SandboxNotFound("Sandbox not found") from error
+        if row.status == "error":
+            return replace(
+                not_started(f"[the sandbox has ended: {row.reason or 'it died'}]"),
+                exit_code=KILLED,
+                signal=int(signal.SIGKILL),
+            )
+        if row.status != "running":
+            await parts.sandboxes.endpoint(row)  # says why it cannot be reached
+        if time.monotonic() > deadline:
+            raise broke_off(place, error) from error
+        await asyncio.sleep(0.02)
 
 
 def broke_off(place: Place, error: GuestFault) -> SandboxUnavailable:

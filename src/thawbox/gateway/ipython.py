@@ -20,6 +20,7 @@ from thawbox.http import context
 from thawbox.timestamps import rfc3339
 
 from . import execution, languages, rich
+from .context import GatewayContext, context_of
 from .execution import (
     Place,
     Runnable,
@@ -72,7 +73,7 @@ class ExecuteCell(Runnable):
 async def execute_cell(request: Request) -> JSONResponse:
     """Run a cell. Variables stay for the next one; cells of one sandbox run one after the other. Always a 200."""
     place, asked = await asked_of(request, ExecuteCell)
-    done, shown = await run_cell(place, asked)
+    done, shown = await run_cell(context_of(request), place, asked)
     answer = end_of(done, asked.timeout or DEFAULT_TIMEOUT_S)
     return JSONResponse(
         {
@@ -85,7 +86,9 @@ async def execute_cell(request: Request) -> JSONResponse:
     )
 
 
-async def run_cell(place: Place, asked: ExecuteCell, say: Say = _keep_quiet) -> tuple[Completed, rich.Rich]:
+async def run_cell(
+    parts: GatewayContext, place: Place, asked: ExecuteCell, say: Say = _keep_quiet
+) -> tuple[Completed, rich.Rich]:
     """Run a cell to its end; ``say`` hears its output as it comes, too. Whatever happens inside is a result.
 
     Raises:
@@ -96,7 +99,7 @@ async def run_cell(place: Place, asked: ExecuteCell, say: Say = _keep_quiet) -> 
     if len(asked.code.encode()) > CODE_MAX:
         raise TooLarge(f"Field 'code' is longer than {CODE_MAX} bytes: write it to a file and %run that.")
     told: list[bytes] = []
-    done = await completed(place, asked.folder, lambda cwd: _run(place, asked, cwd, told, say))
+    done = await completed(parts, place, asked.folder, lambda cwd: _run(place, asked, cwd, told, say))
     return done, rich.read(b"\n".join(told))
 
 

@@ -55,8 +55,15 @@ class Socket:
     """A WebSocket that has been accepted; made and ended by ``serve``."""
 
     def __init__(
-        self, sandbox: SandboxRow, endpoint: Endpoint, defaults: SandboxDefaults, *, spaced: bool
+        self,
+        parts: GatewayContext,
+        sandbox: SandboxRow,
+        endpoint: Endpoint,
+        defaults: SandboxDefaults,
+        *,
+        spaced: bool,
     ) -> None:
+        self.parts = parts
         self.sandbox = sandbox
         self.endpoint = endpoint
         self.defaults = defaults
@@ -174,7 +181,8 @@ async def serve(websocket: WebSocket, session: Session, *, failed: Frame | None 
     endpoint = await parts.sandboxes.endpoint(sandbox)
     defaults = await parts.sandboxes.defaults(sandbox)
     await websocket.accept()
-    socket = Socket(sandbox, endpoint, defaults, spaced=needs_spacing(header(websocket.scope, b"user-agent")))
+    spaced = needs_spacing(header(websocket.scope, b"user-agent"))
+    socket = Socket(parts, sandbox, endpoint, defaults, spaced=spaced)
     with metrics.OPEN_SOCKETS.labels(websocket.scope["route"].path).track_inprogress():
         await _run(websocket, parts, socket, session, failed)
 

@@ -91,7 +91,7 @@ async def _cell(socket: Socket) -> Frame:
         said[stream] += len(piece)
         await socket.send_text(stream, piece, timestamp=rfc3339(time.time()))
 
-    done, shown = await run_cell(_place(socket), asked, say)
+    done, shown = await run_cell(socket.parts, _place(socket), asked, say)
     end = execution.end_of(done, asked.timeout or DEFAULT_TIMEOUT_S)
     for stream, text in (("stdout", end["stdout"]), ("stderr", end["stderr"])):
         if rest := text.encode()[said[stream] :]:  # why it did not run to its end

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from thawbox.errors import GuestFault
 from thawbox.gateway import execution
 from thawbox.guest import client
 from thawbox.guest.client import GuestError
@@ -128,3 +130,51 @@ async def test_output_that_is_no_text_is_still_json(gate: Gate) -> None:
 async def test_bad_fields_are_400(gate: Gate, body: dict[str, Any]) -> None:
     answer = await gate.client.post("/commands/run", json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+
+
+OUT_OF_MEMORY = "out of memory: it needed more than its template's memory"
+
+
+def break_off(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[object]]) -> list[str]:
+    """Have the agent of the sandbox break off while it runs something; the list has an entry per run."""
+    runs: list[str] = []
+
+    async def die(*_: object, **__: object) -> None:
+        runs.append("run")
+        await meanwhile()
+        raise GuestFault("the connection broke")
+
+    monkeypatch.setattr(client, "run", die)
+    return runs
+
+
+@pytest.mark.parametrize(("path", "body"), [("/commands/run", {"command": "x"}), ("/execute", {"code": "x"})])
+async def test_sandbox_that_ends_under_it_is_a_result(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    runs = break_off(
+        monkeypatch, lambda: gate.change(status="error", reason=OUT_OF_MEMORY, slot=None, paused_at=None)
+    )
+    answer = await gate.client.post(path, json=body)
+    result = answer.json()
+    assert (answer.status_code, result["exit_code"], result["success"]) == (200, 137, False)
+    assert result["stderr"] == f"[the sandbox has ended: {OUT_OF_MEMORY}]\n"
+    assert runs == ["run"]
+
+
+async def test_sandbox_that_is_taken_away_under_it_is_no_reason_to_repeat(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_off(monkeypatch, lambda: gate.change(status="stopped"))
+    assert (await gate.client.post("/commands/run", json={"command": "x"})).status_code == 409
+    await gate.change(status="running")
+    break_off(monkeypatch, lambda: gate.sandboxes.delete(gate.sandbox))
+    assert (await gate.client.post("/commands/run", json={"command": "x"})).status_code == 404
+
+
+async def test_silent_agent_of_a_sandbox_that_runs_is_a_503(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "DEATH_NOTED_S", 0.05)
+    break_off(monkeypatch, lambda: gate.change(status="running"))
+    assert (await gate.client.post("/commands/run", json={"command": "x"})).status_code == 503
