@@ -107,6 +107,7 @@ async def start(
             user=place.defaults.user,
             timeout=asked.timeout or default_timeout_s,
             scratch=way.scratch,
+            imports=way.imports,
         )
 
     try:

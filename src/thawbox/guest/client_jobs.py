@@ -60,10 +60,11 @@ async def start_job(
     user: str | None = None,
     timeout: float | None = None,
     scratch: bool = False,
+    imports: Sequence[str] = (),
 ) -> tuple[int, float]:
     """Start a command that goes on by itself; returns its pid (0: it could not be started) and the time.
 
-    The agent ends it after ``timeout`` seconds. ``job_id`` is up to 64 letters and digits.
+    The agent ends it after ``timeout`` seconds. ``job_id`` is up to 64 letters and digits. ``imports`` as in ``run``.
 
     Raises:
         GuestError: TOO_MANY, EXISTS, NO_CWD, UNKNOWN_USER, INVALID, EAGAIN or another errno's name.
@@ -78,6 +79,7 @@ async def start_job(
         "user": user,
         "timeout": timeout,
         "scratch": scratch,
+        "imports": list(imports),
     }
     if stdin is None:
         answer = await ask(endpoint, "job", fields, QUICK_S)

@@ -119,7 +119,9 @@ def _start(connection: Connection, request: Request, program: Program, job: Job)
             os.set_blocking(pipes[-1][0], False)
         try:
             stdio = (fds[0], pipes[0][1], pipes[1][1])
-            job.child, watched = children.spawn(program.argv, program.env, program.cwd, program.user, stdio)
+            job.child, watched = children.spawn(
+                program.argv, program.env, program.cwd, program.user, stdio, imports=program.imports
+            )
         except children.StartError as error:
             os.write(fds[2], error.message.encode("utf-8", "replace") + b"\n")
             job.sizes[1] = len(error.message) + 1

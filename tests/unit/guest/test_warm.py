@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -135,6 +136,19 @@ async def test_timeout_ends_it(warm: Endpoint) -> None:
         warm, argv=RUN, stdin=b"import time; time.sleep(60)", imports=["decimal"], timeout=0.5
     )
     assert (done.timed_out, done.exit_code) == (True, 124)
+
+
+async def test_job_runs_in_a_warm_one(warm: Endpoint) -> None:
+    code = b"import sys; print('decimal' in sys.modules, len(sys.argv)); sys.exit(3)"
+    async with asyncio.timeout(20):
+        for number in itertools.count():
+            name = f"warm{number}"
+            await client.start_job(warm, name, argv=RUN, meta={}, stdin=code, imports=["decimal"], cwd="/")
+            while (job := await client.job(warm, name)).ended is None:
+                await asyncio.sleep(0.01)
+            assert job.code == 3
+            if job.stdout == "True 1\n":  # else none was waiting just then
+                break
 
 
 async def test_module_that_is_not_there_is_named(warm_agent: Agent) -> None:
