@@ -7,6 +7,8 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from thawbox.build import buildlog
+from thawbox.node.layout import Layout
 from thawbox.settings import Settings
 from thawbox.store import builds, sandboxes
 from thawbox.store.connection import Connection
@@ -22,13 +24,16 @@ _STEP_CACHED = re.compile(r"CACHED (\[\d+/\d+\] .*)")
 _STEP_BEGUN = re.compile(r"(\[\d+/\d+\]) (.*?)(?: \([^()]*\))?$")
 
 
-def build_figures(settings: Settings, template_id: int, log: str, total_s: float) -> list[Row]:
+def build_figures(settings: Settings, template_id: int, total_s: float) -> list[Row]:
     """A row per phase of the template's newest build and per step, then the whole as the client saw it.
 
-    ``log`` is the build's log: it alone has the steps' times.
+    The steps' times are in the build's log alone.
     """
     build = asyncio.run(_read(settings, lambda connection: builds.newest(connection, template_id)))
-    phases = dict(build.timings or {}) if build else {}
+    if build is None:
+        return [("build in all", total_s, "as the client saw it")]
+    log, _ = buildlog.read_text(Layout(settings.state).logs / f"{template_id}.{build.id}.log", 0)
+    phases = dict(build.timings or {})
     rows: list[Row] = []
     for phase, seconds in phases.items():
         rows.append((_PHASES.get(phase, phase), seconds, ""))

@@ -86,6 +86,16 @@ def run_plain(
     )
 
 
+def execute_python(gateway: httpx.Client, code: str, *, timeout_s: int) -> dict[str, Any]:
+    """What POST /execute answers for some Python code.
+
+    Raises:
+        Unreachable: the sandbox does not answer.
+        Refused: the gateway refused.
+    """
+    return _call(gateway, "POST", "/execute", timeout_s, json={"code": code, "timeout": timeout_s})
+
+
 def print_finished(finished: Finished) -> None:
     """What it printed, to our own standard output and error."""
     for stream, content in ((sys.stdout, finished.stdout), (sys.stderr, finished.stderr)):
