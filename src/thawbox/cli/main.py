@@ -29,6 +29,7 @@ _MODULES = {
     "url": "addresses",
     "forward": "addresses",
     "pools": "pools",
+    "bench": "bench",
     "gc": "gc",
     "doctor": "doctor",
 }
