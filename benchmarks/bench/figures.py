@@ -25,6 +25,8 @@ class Series:
     values: tuple[float, ...]
     failures: tuple[str, ...] = ()
     """what went wrong, once per attempt that gave no sample"""
+    note: str = ""
+    """why there are no samples, if that is no failure"""
 
     def percentile(self, rank: int) -> float:
         """The nearest-rank percentile; not a number without samples."""
@@ -70,6 +72,20 @@ class Table:
 
     title: str
     series: tuple[Series, ...]
+    printed: bool = True
+    """False: for programs and plots alone"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What a service says of itself, or others of it. Not measured here."""
+
+    service: str
+    figure: str
+    what: str
+    """what was timed"""
+    where: str
+    """who measured it, when, and on what"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +100,10 @@ class Report:
     ratios: tuple[Ratio, ...]
     aims: tuple[Aim, ...]
     tables: tuple[Table, ...] = field(default_factory=tuple)
+    published: tuple[Published, ...] = ()
 
 
-def gather(name: str, unit: str, results: Iterable[float | Exception]) -> Series:
+def gather(name: str, unit: str, results: Iterable[float | Exception], *, note: str = "") -> Series:
     """A series of what succeeded; exceptions are its failures."""
     kept = list(results)
     return Series(
@@ -94,6 +111,7 @@ def gather(name: str, unit: str, results: Iterable[float | Exception]) -> Series
         unit=unit,
         values=tuple(round(value, 4) for value in kept if not isinstance(value, Exception)),
         failures=tuple(describe(error) for error in kept if isinstance(error, Exception)),
+        note=note,
     )
 
 
@@ -119,7 +137,10 @@ def show(report: Report, console: Console) -> None:
     if report.aims:
         console.print(_aims(report.aims))
     for table in report.tables:
-        console.print(_samples(table))
+        if table.printed:
+            console.print(_samples(table))
+    if report.published:
+        console.print(_published(report.published))
     for table in report.tables:
         for series in table.series:
             for failure in series.failures:
@@ -174,8 +195,11 @@ def _aims(aims: tuple[Aim, ...]) -> RichTable:
 def _samples(table: Table) -> RichTable:
     shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
     shown.add_column("")
+    noted = any(series.note for series in table.series)
     for column in (*(f"p{rank}" for rank in PERCENTILES), "min", "max", "unit", "n", "failed"):
         shown.add_column(column, justify="left" if column == "unit" else "right")
+    if noted:
+        shown.add_column("")
     for series in table.series:
         low, high = (min(series.values), max(series.values)) if series.values else (math.nan, math.nan)
         figures = [*(series.percentile(rank) for rank in PERCENTILES), low, high]
@@ -185,7 +209,17 @@ def _samples(table: Table) -> RichTable:
             series.unit,
             str(len(series.values)),
             str(len(series.failures)),
+            *([series.note] if noted else []),
         )
+    return shown
+
+
+def _published(figures: tuple[Published, ...]) -> RichTable:
+    shown = RichTable(title="published figures, not measured here", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("service", "figure", "what", "where"):
+        shown.add_column(column)
+    for one in figures:
+        shown.add_row(one.service, one.figure, one.what, one.where)
     return shown
 
 
