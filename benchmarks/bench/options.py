@@ -38,6 +38,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def parse(made: argparse.ArgumentParser, arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse, and refuse what cannot work. From here on SIGTERM ends the benchmark as Ctrl-C does: tidily."""
     parsed = made.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if os.geteuid() != 0:
         made.error("must run as root, because it measures real sandboxes")

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,11 @@ async def snapshot_key(settings: Settings, template_id: str) -> str:
 
 
 @contextlib.contextmanager
-def running(state: Path, url: str | None) -> Iterator[Server]:
-    """The server at ``url``, which must use ``state``; without ``url`` one of our own that ends with the block."""
+def running(state: Path, url: str | None, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The server at ``url``, which must use ``state``; without ``url`` one of our own that ends with the block.
+
+    ``environment`` are settings (THAWBOX_*) for one of our own.
+    """
     settings = load(state=state)
     if url is not None:
         yield _client(settings, url)
@@ -129,7 +132,12 @@ def running(state: Path, url: str | None) -> Iterator[Server]:
             stdin=subprocess.DEVNULL,
             stdout=written,
             stderr=written,
-            env={**os.environ, "THAWBOX_BUILDS_PER_HOUR": "0", "THAWBOX_BUILDS_PER_DAY": "0"},
+            env={
+                **os.environ,
+                "THAWBOX_BUILDS_PER_HOUR": "0",
+                "THAWBOX_BUILDS_PER_DAY": "0",
+                **(environment or {}),
+            },
             start_new_session=True,
         )
     try:
