@@ -13,6 +13,7 @@ from .rows import columns_of, value, value_or_none
 from .schema import sandboxes
 
 # Built once, because every request at the gateway runs it.
+_INSERT = sa.insert(sandboxes)
 _BY_ID = sa.select(sandboxes).where(sandboxes.c.id == sa.bindparam("sandbox_id"))
 
 
@@ -67,7 +68,7 @@ class SandboxRow:
 
 async def insert(c: Connection, sandbox: SandboxRow) -> None:
     """Store a new sandbox."""
-    await c.execute(sa.insert(sandboxes).values(**columns_of(sandbox)))
+    await c.execute(_INSERT, columns_of(sandbox))
 
 
 async def get(c: Connection, sandbox_id: str) -> SandboxRow | None:

@@ -15,6 +15,7 @@ from .rows import MAX_ID, value, value_or_none
 from .schema import templates
 
 _ID = re.compile(r"[0-9]{1,10}", re.ASCII)
+_BY_ID = sa.select(templates).where(templates.c.id == sa.bindparam("template_id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,7 @@ async def create(
 
 async def get(c: Connection, template_id: int) -> TemplateRow | None:
     """The template with this id, whoever owns it."""
-    statement = sa.select(templates).where(templates.c.id == template_id)
-    return value_or_none(TemplateRow, (await c.execute(statement)).one_or_none())
+    return value_or_none(TemplateRow, (await c.execute(_BY_ID, {"template_id": template_id})).one_or_none())
 
 
 async def find(c: Connection, organization_id: int, reference: str) -> TemplateRow | None:

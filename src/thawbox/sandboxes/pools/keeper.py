@@ -37,6 +37,8 @@ SIDE_BY_SIDE = 4
 """How many are discarded at once."""
 READY_MB, SHELL_MB = 28.0, 20.0
 """Measured (docs/performance.md); a thawed one has the snapshot's pages besides what a small one has."""
+BREATH_S = 0.03
+"""Who has just got a sandbox runs a first command in it: until then nothing is begun."""
 COMPLAIN_MISSES = 5
 COMPLAIN_INTERVAL_S = 60.0
 
@@ -73,6 +75,7 @@ class Pools:
         """Of the versions that templates boot from; None before the first look."""
         self._making = asyncio.Lock()
         self._waiting = 0
+        self._claimed_at = -math.inf
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._lacking = asyncio.Event()
@@ -98,6 +101,7 @@ class Pools:
         pool = self._pools.get(key)
         container = pool.take(thawed=thawed) if pool is not None else None
         if container is not None:
+            self._claimed_at = self._clock()
             self._lacking.set()
         return container
 
@@ -234,6 +238,8 @@ class Pools:
     async def _refill(self) -> None:
         while True:
             await self._lacking.wait()
+            if self._clock() - self._claimed_at < BREATH_S:
+                await asyncio.sleep(BREATH_S)
             await self._quiet.wait()
             async with self._making:
                 pool = self._neediest()
