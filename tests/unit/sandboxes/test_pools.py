@@ -12,6 +12,7 @@ import pytest
 
 from thawbox.errors import Forbidden, RuntimeFault
 from thawbox.sandboxes import room
+from thawbox.sandboxes.pools import keeper
 from thawbox.store import templates
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.templates import version as versions
@@ -324,3 +325,19 @@ async def test_client_that_goes_away_in_the_middle_leaks_nothing(pooled: House) 
     await filled(pooled)
     assert set(pooled.runtime.table) == waiting(pooled)
     assert await pooled.rows() == []
+
+
+async def test_template_that_keeps_missing_is_logged_once_with_the_setting_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = await make_house(tmp_path / "state", pool_min=0, pool_max=1, pool_shells=0)
+    said: list[dict[str, object]] = []
+    monkeypatch.setattr(
+        keeper.log, "warning", lambda event, **fields: said.append({"event": event, **fields})
+    )
+    await house.service.pools.look()
+    await asyncio.gather(*(create(house) for _ in range(8)))
+    (line,) = (line for line in said if line["event"] == "pool_misses")
+    assert (line["template"], line["misses"]) == ("t", keeper.COMPLAIN_MISSES)
+    assert "THAWBOX_POOL_MAX" in str(line["remedy"])
+    await leave(house)
