@@ -117,22 +117,21 @@ async def create(home: Home, wish: Wish, *, undo: Callable[[str], Awaitable[None
     await room.make(home)
     key = wish.template.snapshot_key
     shell = None if key is None else home.pools.claim(key, thawed=False)
+    shells = [] if shell is None else [shell]  # ours as long as it is in there
     try:
-        row, version = await register(home, wish, shell)
-    except Outdated:
-        assert shell is not None
-        await asyncio.shield(home.node.destroy(shell))
-        shell = None
-        row, version = await register(home, wish)
-    except BaseException:
-        if shell is not None:
-            await asyncio.shield(home.node.destroy(shell))
-        raise
-    try:
-        return await home.turns.take(row.id, lambda: bring_up(home, row, version, wish.env, shell))
-    except BaseException:
-        await asyncio.shield(undo(row.id))
-        raise
+        try:
+            row, version = await register(home, wish, shell)
+        except Outdated:
+            await asyncio.shield(home.node.destroy(shells.pop()))
+            row, version = await register(home, wish)
+        try:
+            return await home.turns.take(row.id, lambda: bring_up(home, row, version, wish.env, shells))
+        except BaseException:
+            await asyncio.shield(undo(row.id))
+            raise
+    finally:
+        for unused in shells:
+            await asyncio.shield(home.node.destroy(unused))
 
 
 async def register(
@@ -219,9 +218,11 @@ def _version_of(home: Home, now: TemplateRow | None, asked: TemplateRow) -> Vers
 
 
 async def bring_up(
-    home: Home, row: SandboxRow, version: Version, env: Mapping[str, str], shell: Container | None
+    home: Home, row: SandboxRow, version: Version, env: Mapping[str, str], shells: list[Container]
 ) -> SandboxRow:
-    """Make a registered sandbox run, in ``shell`` if there is one; its agent answers when this returns.
+    """Make a registered sandbox run; its agent answers when this returns.
+
+    ``shells``: a created container for it, which is taken out when it is used, or nothing.
 
     Raises:
         SandboxNotFound: it was deleted meanwhile; nothing of it is left.
@@ -231,7 +232,7 @@ async def bring_up(
     async with home.starting:
         # In the first message, not after a ping: each round trip costs milliseconds right after a thaw.
         greet = functools.partial(introduce, hostname=row.id, template_env=version.env, env=env)
-        container, path = await _container_for(home, row, version, greet, shell)
+        container, path = await _container_for(home, row, version, greet, shells)
         try:
             if path == "cold":
                 await start_program(container.endpoint, version)
@@ -256,13 +257,13 @@ async def bring_up(
 
 
 async def _container_for(
-    home: Home, row: SandboxRow, version: Version, greet: Greeting, shell: Container | None
+    home: Home, row: SandboxRow, version: Version, greet: Greeting, shells: list[Container]
 ) -> tuple[Container, str]:
     folder = versions.memory_path(home.node.layout, version)
     if folder is not None and _fits(home, version):
         try:
-            if shell is not None:
-                return await _thaw_shell(home, row, shell, folder, greet), "shell"
+            if shells:
+                return await _thaw_shell(home, row, shells.pop(), folder, greet), "shell"
             return await memory.thaw_into(home, row, folder, greet), "created"
         except ThawboxError as error:
             metrics.RESTORE_FAILURES.inc()

@@ -16,6 +16,7 @@ from thawbox.sandboxes.pools import keeper
 from thawbox.store import templates
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.templates import version as versions
+from thawbox.testing_runtime import no_trouble
 
 from .conftest import KEY, House, leave, make_house
 
@@ -340,4 +341,28 @@ async def test_template_that_keeps_missing_is_logged_once_with_the_setting_that_
     (line,) = (line for line in said if line["event"] == "pool_misses")
     assert (line["template"], line["misses"]) == ("t", keeper.COMPLAIN_MISSES)
     assert "THAWBOX_POOL_MAX" in str(line["remedy"])
+    await leave(house)
+
+
+async def test_clients_that_go_away_while_they_queue_leave_no_shell(tmp_path: Path) -> None:
+    house = await make_house(tmp_path / "state", pool_min=1, pool_max=1, pool_shells=30)
+    await filled(house)
+    await create(house)
+    stuck = asyncio.Event()
+
+    async def trouble(method: str, _container: str) -> None:
+        if method == "thaw":
+            stuck.set()
+            await asyncio.sleep(3600)
+
+    house.runtime.trouble = trouble
+    requests = [asyncio.create_task(create(house)) for _ in range(20)]  # more than may start at once
+    await stuck.wait()
+    for request in requests:
+        request.cancel()
+    outcomes = await asyncio.gather(*requests, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+    assert len(await house.rows()) == 1
+    assert len(house.runtime.table) == 1 + len(waiting(house))
+    house.runtime.trouble = no_trouble
     await leave(house)

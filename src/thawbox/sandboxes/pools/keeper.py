@@ -80,6 +80,7 @@ class Pools:
         self._quiet.set()
         self._lacking = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._discards: set[asyncio.Task[None]] = set()
         self._complained: dict[str, tuple[int, float]] = {}
 
     async def start(self) -> None:
@@ -95,6 +96,7 @@ class Pools:
         gone = [one for pool in self._pools.values() for one in (*pool.ready, *pool.shells)]
         self._pools.clear()
         await self._discard(gone)
+        await asyncio.gather(*self._discards)
 
     def claim(self, key: str, *, thawed: bool) -> Container | None:
         """A container of that version, which is the caller's from now on; None if none waits."""
@@ -320,11 +322,19 @@ class Pools:
             )
 
     async def _discard(self, containers: list[Container]) -> None:
+        """Destroy them. Whoever waits for that may be cancelled; they are in no pool any more, and go all the same."""
+        if not containers:
+            return
+        task = asyncio.create_task(self._destroy(containers))
+        self._discards.add(task)
+        task.add_done_callback(self._discards.discard)
+        await asyncio.shield(task)
+
+    async def _destroy(self, containers: list[Container]) -> None:
         for first in range(0, len(containers), SIDE_BY_SIDE):
             batch = containers[first : first + SIDE_BY_SIDE]
-            results = await asyncio.shield(
-                asyncio.gather(*(self._node.destroy(one) for one in batch), return_exceptions=True)
-            )
+            destroyed = (self._node.destroy(one) for one in batch)
+            results = await asyncio.gather(*destroyed, return_exceptions=True)
             for error in results:
                 if isinstance(error, Exception):
                     log.error("pool_discard_failed", error=repr(error))
