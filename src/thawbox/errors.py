@@ -140,6 +140,13 @@ class SandboxStopped(InvalidState):
     title = "Sandbox stopped"
 
 
+class SandboxEnded(InvalidState):
+    """It died, and no waiting brings it back: a 4xx, so that clients do not ask again (contract A)."""
+
+    code = "SANDBOX_ENDED"
+    title = "Sandbox ended"
+
+
 class TooLarge(UserError):
     """More bytes than a configured bound."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from thawbox import ids
 from thawbox.errors import (
     AliasExists,
+    SandboxEnded,
     SandboxNotFound,
     SandboxPaused,
     SandboxStopped,
@@ -206,6 +207,8 @@ class FakeSandboxes:
             raise SandboxPaused(f"Sandbox {sandbox.id} is paused", retry_after=1)
         if sandbox.status == "stopped":
             raise SandboxStopped(f"Sandbox {sandbox.id} is stopped")
+        if sandbox.status == "error":
+            raise SandboxEnded(f"Sandbox {sandbox.id} has ended: {sandbox.reason}")
         if sandbox.status != "running" or self.address is None:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} is {sandbox.status}")
         return self.address

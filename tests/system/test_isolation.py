@@ -139,6 +139,8 @@ def test_sandbox_that_dies_of_memory_ends_what_runs_in_it(server: Server, templa
         assert (result["exit_code"], result["success"]) == (137, False), result
         assert "the sandbox has ended: out of memory" in result["stderr"]
         assert server.api.get(f"/v1/sandboxes/{sandbox.id}").json()["status"] == "error"
+        answer = sandbox.gateway.post("/commands/run", json={"command": "true"})
+        assert (answer.status_code, answer.json()["code"]) == (409, "SANDBOX_ENDED")
 
 
 def files_with(marker: bytes, *roots: Path) -> set[str]:

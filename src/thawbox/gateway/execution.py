@@ -16,6 +16,7 @@ from thawbox import metrics
 from thawbox.errors import (
     GuestFault,
     InvalidPath,
+    InvalidState,
     RateLimited,
     SandboxNotFound,
     SandboxUnavailable,
@@ -138,7 +139,8 @@ async def completed(
     answered with a 5xx (contract A), and this did run.
 
     Raises:
-        UserError: the request itself cannot be carried out, or the sandbox was stopped or deleted meanwhile.
+        UserError: the request itself cannot be carried out, or the sandbox was stopped, paused or deleted
+            meanwhile.
         SandboxUnavailable: the sandbox's agent is silent.
     """
     started = time.perf_counter()
@@ -161,7 +163,7 @@ async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFau
     """The result of a program whose sandbox ended under it.
 
     Raises:
-        SandboxNotFound, SandboxStopped: somebody deleted or stopped the sandbox.
+        SandboxNotFound, SandboxStopped, InvalidState: somebody deleted, stopped or paused the sandbox.
         SandboxUnavailable: it has not ended; its agent is silent.
     """
     deadline = time.monotonic() + DEATH_NOTED_S
@@ -176,6 +178,12 @@ async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFau
                 exit_code=KILLED,
                 signal=int(signal.SIGKILL),
             )
+        if row.status == "paused" or row.secret != place.sandbox.secret:
+            # Not the 503 of what is paused: after it, clients would start a second one beside the first.
+            raise InvalidState(
+                f"Sandbox {row.id} was paused, or started again, while this ran: its output is lost. Look at what "
+                "it has done before you repeat it; what should outlive a pause runs in the background."
+            ) from error
         if row.status != "running":
             await parts.sandboxes.endpoint(row)  # says why it cannot be reached
         if time.monotonic() > deadline:

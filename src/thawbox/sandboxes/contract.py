@@ -130,8 +130,8 @@ class Sandboxes(Protocol):
         """Where the agent inside listens, and its secret. Cheap: it is asked for every gateway request.
 
         Raises:
-            SandboxPaused, SandboxStopped: it is that.
-            SandboxUnavailable: it is creating or in error.
+            SandboxPaused, SandboxStopped, SandboxEnded: it is that.
+            SandboxUnavailable: it is creating.
         """
         ...
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from thawbox import log as logs
 from thawbox.errors import (
     InvalidState,
+    SandboxEnded,
     SandboxNotFound,
     SandboxPaused,
     SandboxStopped,
@@ -181,15 +182,18 @@ class SandboxService:
         """Where the sandbox's agent listens.
 
         Raises:
-            SandboxPaused, SandboxStopped, SandboxUnavailable: it is not running; says why.
+            SandboxPaused, SandboxStopped, SandboxEnded, SandboxUnavailable: it is not running; says why.
         """
         if sandbox.status == "paused":
             raise SandboxPaused(f"Sandbox {sandbox.id} is paused: resume it first", retry_after=1)
         if sandbox.status == "stopped":
             raise SandboxStopped(f"Sandbox {sandbox.id} is stopped: start it first")
+        if sandbox.status == "error":
+            # With memory on disk a server with the right runtime brings it back: nothing to throw away.
+            remedy = ". Delete it and create another" if sandbox.memory is None else ""
+            raise SandboxEnded(f"Sandbox {sandbox.id} has ended: {sandbox.reason or 'it died'}{remedy}")
         if sandbox.status != "running" or sandbox.slot is None:
-            why = f": {sandbox.reason}" if sandbox.reason else ""
-            raise SandboxUnavailable(f"Sandbox {sandbox.id} is {in_words(sandbox.status)}{why}")
+            raise SandboxUnavailable(f"Sandbox {sandbox.id} is {in_words(sandbox.status)}")
         return container_of(self._home, sandbox).endpoint
 
     async def defaults(self, sandbox: SandboxRow) -> SandboxDefaults:

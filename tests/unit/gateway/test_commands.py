@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -160,6 +161,8 @@ async def test_sandbox_that_ends_under_it_is_a_result(
     assert (answer.status_code, result["exit_code"], result["success"]) == (200, 137, False)
     assert result["stderr"] == f"[the sandbox has ended: {OUT_OF_MEMORY}]\n"
     assert runs == ["run"]
+    answer = await gate.client.post(path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (409, "SANDBOX_ENDED")
 
 
 async def test_sandbox_that_is_taken_away_under_it_is_no_reason_to_repeat(
@@ -167,7 +170,11 @@ async def test_sandbox_that_is_taken_away_under_it_is_no_reason_to_repeat(
 ) -> None:
     break_off(monkeypatch, lambda: gate.change(status="stopped"))
     assert (await gate.client.post("/commands/run", json={"command": "x"})).status_code == 409
-    await gate.change(status="running")
+    for other in ({"status": "paused"}, {"status": "running", "secret": "of another life"}):
+        await gate.change(status="running")
+        break_off(monkeypatch, partial(gate.change, **other))
+        answer = await gate.client.post("/commands/run", json={"command": "x"})
+        assert (answer.status_code, answer.json()["code"]) == (409, "INVALID_STATE")
     break_off(monkeypatch, lambda: gate.sandboxes.delete(gate.sandbox))
     assert (await gate.client.post("/commands/run", json={"command": "x"})).status_code == 404
 

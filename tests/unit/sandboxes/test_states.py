@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from thawbox.errors import InvalidState, SandboxNotFound, SandboxPaused, SandboxStopped, SandboxUnavailable
+from thawbox.errors import InvalidState, SandboxEnded, SandboxNotFound, SandboxPaused, SandboxStopped
 from thawbox.sandboxes.service import SandboxService
 from thawbox.store import sandboxes
 from thawbox.store.sandboxes import SandboxRow
@@ -120,7 +120,7 @@ async def test_the_gateway_is_told_what_is_the_matter(house: House) -> None:
         ("paused", SandboxPaused, 503, "SANDBOX_PAUSED"),
         ("on disk", SandboxPaused, 503, "SANDBOX_PAUSED"),
         ("stopped", SandboxStopped, 409, "SANDBOX_STOPPED"),
-        ("error", SandboxUnavailable, 503, "SERVICE_UNAVAILABLE"),
+        ("error", SandboxEnded, 409, "SANDBOX_ENDED"),
     ):
         with pytest.raises(error) as raised:
             await house.service.endpoint(await house.in_state(state))
