@@ -18,6 +18,7 @@ _MODULES = {
     "catalog": "catalog",
     "run": "run",
     "exec": "execute",
+    "cp": "copying",
     "ps": "sandboxes",
     "pause": "lifecycle",
     "resume": "lifecycle",
