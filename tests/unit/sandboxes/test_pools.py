@@ -347,22 +347,25 @@ async def test_template_that_keeps_missing_is_logged_once_with_the_setting_that_
 async def test_clients_that_go_away_while_they_queue_leave_no_shell(tmp_path: Path) -> None:
     house = await make_house(tmp_path / "state", pool_min=1, pool_max=1, pool_shells=30)
     await filled(house)
-    await create(house)
-    stuck = asyncio.Event()
+    shells = waiting(house) - ready(house)
+    stuck, gate = asyncio.Event(), asyncio.Event()
 
-    async def trouble(method: str, _container: str) -> None:
-        if method == "thaw":
-            stuck.set()
-            await asyncio.sleep(3600)
+    async def trouble(method: str, container: str) -> None:
+        if method == "thaw":  # also the one that replaces what the first request takes
+            if container in shells:
+                stuck.set()
+            await gate.wait()
 
     house.runtime.trouble = trouble
+    first = await create(house)
     requests = [asyncio.create_task(create(house)) for _ in range(20)]  # more than may start at once
     await stuck.wait()
     for request in requests:
         request.cancel()
     outcomes = await asyncio.gather(*requests, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
-    assert len(await house.rows()) == 1
-    assert len(house.runtime.table) == 1 + len(waiting(house))
-    house.runtime.trouble = no_trouble
+    assert [row.id for row in await house.rows()] == [first.id]
+    gate.set()
+    await filled(house)
+    assert set(house.runtime.table) == waiting(house) | {first.id}
     await leave(house)
