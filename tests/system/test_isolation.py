@@ -143,6 +143,16 @@ def test_sandbox_that_dies_of_memory_ends_what_runs_in_it(server: Server, templa
         assert (answer.status_code, answer.json()["code"]) == (409, "SANDBOX_ENDED")
 
 
+def test_run_says_once_that_its_sandbox_died(server: Server, template: str) -> None:
+    done = server.thaw(
+        "run", template, "--", "sh", "-c", "echo begun; head -c 1G /dev/zero | tail -c 1G | wc -c"
+    )
+    assert (done.stdout, done.returncode) == (b"begun\n", 137)
+    (said,) = done.stderr.decode().splitlines()
+    assert said.startswith("thaw: Sandbox ")
+    assert "has ended: out of memory" in said
+
+
 def files_with(marker: bytes, *roots: Path) -> set[str]:
     """Names of files below ``roots`` that hold the bytes."""
     found = set()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import termios
@@ -224,3 +225,26 @@ def test_exec_without_a_terminal_passes_bytes(server: Server, sandbox: Sandbox) 
         "exec", "-i", "--env", "X=y", sandbox.id, "--", "sh", "-c", "cat; exit ${#X}", input=data
     )
     assert (done.stdout, done.returncode) == (data, 1)
+
+
+def test_exec_without_a_terminal_shows_output_as_it_comes_and_ends_with_us(
+    server: Server, sandbox: Sandbox
+) -> None:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "thawbox.cli.main", "exec", sandbox.id, "--"),
+            *("sh", "-c", "echo $$; exec sleep 600"),
+        ],
+        env={**os.environ, "THAWBOX_STATE": str(server.state), "THAWBOX_URL": server.url},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert sandbox.run(f"kill -0 {pid}")["exit_code"] == 0
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert sandbox.run(f"for i in $(seq 200); do kill -0 {pid} || exit 0; sleep 0.05; done; exit 1")[
+        "success"
+    ]

@@ -61,7 +61,7 @@ async def _talk(sandbox: dict[str, Any], start: dict[str, Any]) -> int:
             finally:
                 typing.cancel()
     except InvalidStatus as error:
-        raise Failure(f"The sandbox refuses a terminal: {_message(error)}") from error
+        raise Failure(f"The sandbox refuses a terminal: {refusal(error)}") from error
     except (OSError, WebSocketException) as error:
         raise Failure(f"The connection to the sandbox broke off: {error}.") from error
 
@@ -124,7 +124,8 @@ def _raw() -> Iterator[None]:
         termios.tcsetattr(stdin, termios.TCSADRAIN, before)
 
 
-def _message(error: InvalidStatus) -> str:
+def refusal(error: InvalidStatus) -> str:
+    """Why the gateway did not let us in."""
     try:
         return str(json.loads(error.response.body or b"")["message"])
     except (ValueError, KeyError, TypeError):

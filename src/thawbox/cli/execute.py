@@ -8,10 +8,10 @@ from urllib.parse import quote
 import click
 
 from . import attach
-from .client import connect, connect_sandbox
+from .client import connect
 from .failure import Failure
 from .options import pairs
-from .remote import print_finished, run_command
+from .piped import run_piped
 
 
 @click.command("exec", short_help="Run a command in a running sandbox, or a shell.")
@@ -46,7 +46,8 @@ def exec(
     """Run CMD in SANDBOX (an id); without CMD, a login shell.
 
     From a terminal to a terminal it is as with -it: keys go inside one by one, the size follows, and programs
-    draw as they like. Otherwise output and exit status are passed through when the command has ended.
+    draw as they like. Otherwise output is passed through byte for byte as it comes, and Ctrl-C ends CMD. The exit
+    status is that of CMD.
 
     \b
     Examples:
@@ -66,8 +67,4 @@ def exec(
         record["auth_token"] = server.call("POST", f"{path}/token/refresh")["auth_token"]
     if terminal:
         sys.exit(attach.attach(record, command, variables))
-    stdin = sys.stdin.buffer.read() if interactive else b""
-    with connect_sandbox(record) as gateway:
-        finished = run_command(gateway, command, stdin=stdin, timeout_s=timeout, variables=variables)
-    print_finished(finished)
-    sys.exit(finished.exit_code)
+    sys.exit(run_piped(record, command, stdin=interactive, timeout_s=timeout, variables=variables))

@@ -13,10 +13,10 @@ from typing import Any
 import click
 
 from . import attach
-from .client import Server, connect, connect_sandbox
+from .client import Server, connect
 from .failure import Failure
 from .options import pairs
-from .remote import print_finished, run_command
+from .piped import run_piped
 from .sandboxes import delete_sandbox
 
 _GRACE_S = 60
@@ -49,9 +49,9 @@ def run(template: str, command: tuple[str, ...], keep: bool, variables: dict[str
     """Run CMD in a fresh sandbox of TEMPLATE (a name or an id), then delete the sandbox.
 
     From a terminal to a terminal, CMD has a terminal of its own inside: keys go in one by one, output comes as
-    it is printed. Otherwise standard input, output and error and the exit status are passed through: input is
-    read to its end first, output is shown when the command has ended. Without CMD, piped input is run as a shell
-    script, and with --keep the sandbox is just started.
+    it is printed. Otherwise standard input, output and error are passed through byte for byte as they come, and
+    Ctrl-C ends CMD. The exit status is that of CMD. Without CMD, piped input is run as a shell script, and with
+    --keep the sandbox is just started.
 
     \b
     Examples:
@@ -66,12 +66,11 @@ def run(template: str, command: tuple[str, ...], keep: bool, variables: dict[str
         if not piped:
             raise click.UsageError("Give a command after --, for example: thaw run TEMPLATE -- ls -l /")
         command = ("/bin/sh",)
-    stdin = sys.stdin.buffer.read() if piped and command else b""
     with _termination_as_exit(), connect() as server:
         lifetime = None if keep else timeout + _GRACE_S
         sandbox = create(server, template, variables, lifetime)
         try:
-            status = _run_in(sandbox, command, stdin, timeout) if command else 0
+            status = _run_in(sandbox, command, piped, timeout) if command else 0
         finally:
             if not keep:
                 _delete(server, str(sandbox["id"]))
@@ -94,13 +93,10 @@ def create(server: Server, template: str, variables: dict[str, str], lifetime: i
     return sandbox
 
 
-def _run_in(sandbox: dict[str, Any], command: tuple[str, ...], stdin: bytes, timeout: int) -> int:
+def _run_in(sandbox: dict[str, Any], command: tuple[str, ...], piped: bool, timeout: int) -> int:
     if attach.possible():
         return attach.attach(sandbox, command, {})
-    with connect_sandbox(sandbox) as gateway:
-        finished = run_command(gateway, command, stdin=stdin, timeout_s=timeout)
-    print_finished(finished)
-    return finished.exit_code
+    return run_piped(sandbox, command, stdin=piped, timeout_s=timeout)
 
 
 def _delete(server: Server, sandbox: str) -> None:

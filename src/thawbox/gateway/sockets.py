@@ -11,6 +11,7 @@ import codecs
 import json
 import re
 import time
+from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from thawbox import log as logs
 from thawbox import metrics
-from thawbox.errors import GuestFault, SandboxUnavailable, ThawboxError, UserError
+from thawbox.errors import GuestFault, SandboxEnded, SandboxUnavailable, ThawboxError, UserError
 from thawbox.guest.client import Endpoint, GuestError
 from thawbox.http.context import header
 from thawbox.sandboxes.contract import SandboxDefaults
@@ -27,6 +28,7 @@ from thawbox.store.sandboxes import SandboxRow
 from thawbox.timestamps import rfc3339
 
 from .context import GatewayContext, context_of, sandbox_of
+from .execution import DEATH_NOTED_S
 from .frames import Frame, Waiting
 
 log = logs.get(__name__)
@@ -89,17 +91,21 @@ class Socket:
     async def send(self, frame: Frame) -> None:
         """Queue a frame; waits while the client does not read."""
         self._flush_text()
+        await self.send_between(frame)
+
+    async def send_between(self, frame: Frame) -> None:
+        """As ``send``, in the middle of streams that go on: a character may be cut there."""
         self._waiting.add(frame)
         await self._sent_soon()
 
-    async def send_text(self, kind: str, data: bytes, **fields: Any) -> None:
+    async def send_text(self, kind: str, data: bytes, encoding: str = "utf-8", **fields: Any) -> None:
         """Queue a piece of the stream ``kind`` as ``{"type": kind, "data": text}``; waits like ``send``.
 
-        UTF-8 may be cut anywhere between two pieces; what is no UTF-8 becomes U+FFFD.
+        A character may be cut anywhere between two pieces; what is no text in ``encoding`` becomes U+FFFD.
         """
         decoder = self._decoders.get(kind)
         if decoder is None:
-            decoder = self._decoders[kind] = codecs.getincrementaldecoder("utf-8")("replace")
+            decoder = self._decoders[kind] = codecs.getincrementaldecoder(encoding)("replace")
         self._waiting.add_text(kind, decoder.decode(data), **fields)
         await self._sent_soon()
 
@@ -201,13 +207,18 @@ async def _run(
     talking = asyncio.ensure_future(session(socket))
     tasks = (reading, writing, looking, talking)
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=FIRST_COMPLETED)
         if reading.done() or writing.done():
             return
-        code = await _end(socket, talking if talking.done() else looking, failed)
+        if talking.done() and not talking.cancelled() and isinstance(talking.exception(), GuestFault):
+            # Mostly the sandbox has ended, and its record is about to say why.
+            await asyncio.wait(
+                (reading, writing, looking), timeout=DEATH_NOTED_S, return_when=FIRST_COMPLETED
+            )
+        code = await _end(socket, looking if looking.done() else talking, failed)
         looking.cancel()
         talking.cancel()
-        await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((reading, writing), return_when=FIRST_COMPLETED)
         if writing.done() and not reading.done():
             await websocket.close(code)
     finally:
@@ -235,7 +246,7 @@ async def _end(socket: Socket, task: asyncio.Future[Any], failed: Frame | None) 
     socket._flush_text()
     socket._waiting.add(said)
     socket.finish(failed)
-    if isinstance(known, SandboxUnavailable):
+    if isinstance(known, SandboxUnavailable | SandboxEnded):
         return GOING_AWAY
     return NORMAL if isinstance(known, UserError) else UNEXPECTED
 
@@ -244,7 +255,7 @@ async def _until_sandbox_ends(parts: GatewayContext, sandbox: SandboxRow) -> Non
     """Returns never.
 
     Raises:
-        SandboxUnavailable: the sandbox is not running any more, or it is another life of it.
+        SandboxEnded: the sandbox died. SandboxUnavailable: it is not running any more, or it is another life of it.
     """
     while True:
         await asyncio.sleep(LOOK_S)
@@ -252,6 +263,8 @@ async def _until_sandbox_ends(parts: GatewayContext, sandbox: SandboxRow) -> Non
             now = await rows.get(connection, sandbox.id)
         if now is None or now.expired(time.time()):
             raise SandboxUnavailable(f"Sandbox {sandbox.id} has ended.")
+        if now.status == "error":
+            raise SandboxEnded(f"Sandbox {sandbox.id} has ended: {now.reason or 'it died'}.")
         if now.status != "running":
             raise SandboxUnavailable(f"Sandbox {sandbox.id} is {now.status}.")
         if now.secret != sandbox.secret:

@@ -3,7 +3,8 @@
 The client's first frame says what to run. Then ``stdout`` and ``stderr`` with ``data``, ``result`` with ``exit_code``,
 ``execution_time`` and what the code showed, or ``error``; at the end ``complete`` with ``success``. A client that
 leaves ends what it started. Our own addition: ``stdin`` with ``data`` and ``stdin_eof`` for commands that asked for
-``"stdin": true``.
+``"stdin": true``; ``"ack": true`` answers each of these with ``ack`` once the command has been given it;
+``"encoding": "latin-1"`` makes a character of every byte, both ways.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from starlette.websockets import WebSocket
@@ -45,6 +47,20 @@ class StreamCommand(RunCommand):
     """A command; with ``stdin`` it can be typed to."""
 
     stdin: bool = False
+    ack: bool = False
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """How a program's input and output are told."""
+
+    typed: bool = False
+    ack: bool = False
+    encoding: str = "utf-8"
+
+
+_AS_TEXT = Talk()
 
 
 @router.websocket("/execute/stream")
@@ -104,7 +120,8 @@ async def _command(socket: Socket) -> Frame:
     asked = parse(StreamCommand, await _first(socket, "run", "execute", "command"))
     way = Invocation(tuple(asked.argv))
     timeout = asked.timeout or COMMAND_TIMEOUT_S
-    return await _run(socket, _place(socket), asked, way, timeout, lambda *_: {}, typed=asked.stdin)
+    talk = Talk(asked.stdin, asked.ack, asked.encoding)
+    return await _run(socket, _place(socket), asked, way, timeout, lambda *_: {}, talk)
 
 
 async def _first(socket: Socket, *kinds: str) -> Frame:
@@ -129,22 +146,21 @@ async def _run(
     way: Invocation,
     timeout_s: float,
     ending: Callable[[Exit, int, bool, bytes], dict[str, Any]],
-    *,
-    typed: bool = False,
+    talk: Talk = _AS_TEXT,
 ) -> Frame:
     value = bytearray()
     with counted(place.sandbox.id) as outcome:
-        async with _opened(place, asked, way, timeout_s, typed) as process:
-            feeding = asyncio.create_task(_feed(socket, process, way.stdin, typed))
+        async with _opened(place, asked, way, timeout_s, talk.typed) as process:
+            feeding = asyncio.create_task(_feed(socket, process, way.stdin, talk))
             silent = True
             try:
                 async for event in process:
                     match event:
                         case Stdout(data):
-                            await socket.send_text("stdout", data, timestamp=rfc3339(time.time()))
+                            await _say(socket, "stdout", data, talk)
                         case Stderr(data):
                             silent = False
-                            await socket.send_text("stderr", data, timestamp=rfc3339(time.time()))
+                            await _say(socket, "stderr", data, talk)
                         case Value(data):
                             value += data[: RICH_LIMIT - len(value)]
                         case Exit() as end:
@@ -176,22 +192,28 @@ def _shown(results: rich.Rich) -> dict[str, Any]:
     return {key: content for key, content in results.fields().items() if content}
 
 
+async def _say(socket: Socket, stream: str, data: bytes, talk: Talk) -> None:
+    await socket.send_text(stream, data, talk.encoding, timestamp=rfc3339(time.time()))
+
+
 async def _note(socket: Socket, text: str) -> None:
     await socket.send_text("stderr", text.encode(), timestamp=rfc3339(time.time()))
 
 
-async def _feed(socket: Socket, process: Process, stdin: bytes | None, typed: bool) -> None:
+async def _feed(socket: Socket, process: Process, stdin: bytes | None, talk: Talk) -> None:
     """Give the program its input; and go on receiving, so that the client's leaving is noticed."""
     if stdin is not None:
         await process.send_stdin(stdin)
         await process.close_stdin()
-    if not typed:
+    if not talk.typed:
         socket.receive_no_more()
         return
     while True:
         match await socket.receive():
             case {"type": "stdin", "data": str(data)}:
-                await process.send_stdin(data.encode("utf-8", "replace"))
+                await process.send_stdin(data.encode(talk.encoding, "replace"))
+                if talk.ack:
+                    await socket.send_between({"type": "ack"})
             case {"type": "stdin_eof"}:
                 await process.close_stdin()
                 socket.receive_no_more()

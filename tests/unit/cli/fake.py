@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import socket
 import threading
@@ -15,7 +14,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 KEY = "hopx_live_abcdefghijkl." + "k" * 43
 
@@ -51,8 +51,14 @@ class Fake:
     command_result: dict[str, Any] = field(
         default_factory=lambda: {"stdout": "", "stderr": "", "exit_code": 0, "success": True}
     )
-    output: dict[str, bytes] = field(default_factory=dict)
-    """What the command printed, by ``out`` and ``err``."""
+    output: list[tuple[str, bytes]] = field(default_factory=list)
+    """What the command prints, by ``stdout`` and ``stderr``."""
+    stream_error: dict[str, str] | None = None
+    """``error`` and ``code`` of what ends a command that is streamed."""
+    typed: bytearray = field(default_factory=bytearray)
+    """What the command was given as input."""
+    left: threading.Event = field(default_factory=threading.Event)
+    """Set when a client has gone whose command had not ended."""
     seen: list[Seen] = field(default_factory=list)
     polled: threading.Event = field(default_factory=threading.Event)
     running: threading.Event = field(default_factory=threading.Event)
@@ -146,20 +152,41 @@ class Fake:
                 return {"status": "deleted", "id": number}, 200
             case "POST", ["files", "write"]:
                 return {"success": True}, 200
-            case "GET", ["files", "read"]:
-                content = self.output.get(request.query["path"].rpartition(".")[2])
-                if content is None:
-                    return _missing("File")
-                try:
-                    return {"content": content.decode()}, 200
-                except UnicodeDecodeError:
-                    return {"content": base64.b64encode(content).decode(), "encoding": "base64"}, 200
             case "POST", ["commands", "run"]:
                 self.running.set()
                 if self.hang is not None:
                     self.hang.wait(30)
                 return self.command_result, 200
         return _missing("Path")
+
+    async def stream(self, websocket: WebSocket) -> None:
+        """``/commands/stream``."""
+        if refusal := self.refuse.get(f"WS {websocket.url.path}"):
+            await websocket.send_denial_response(JSONResponse(refusal[1], status_code=refusal[0]))
+            return
+        await websocket.accept()
+        first = await websocket.receive_text()
+        headers = dict(websocket.headers)
+        self.seen.append(Seen("WS", websocket.url.path, headers, first.encode(), {}))
+        asked = json.loads(first)
+        try:
+            while asked["stdin"] and (frame := await websocket.receive_json())["type"] != "stdin_eof":
+                self.typed += frame["data"].encode(asked["encoding"])
+                await websocket.send_json({"type": "ack"})
+            for stream, data in self.output:
+                await websocket.send_json({"type": stream, "data": data.decode(asked["encoding"])})
+            self.running.set()
+            if self.hang is not None:
+                await websocket.receive_text()
+            if self.stream_error is not None:
+                await websocket.send_json({"type": "error", **self.stream_error})
+                await websocket.send_json({"type": "complete", "success": False})
+            else:
+                await websocket.send_json({"type": "result", "exit_code": self.command_result["exit_code"]})
+                await websocket.send_json({"type": "complete", "success": True})
+            await websocket.close()
+        except WebSocketDisconnect:
+            self.left.set()
 
     def _status(self) -> dict[str, Any]:
         text, status = self.build_script[min(self._polls, len(self.build_script) - 1)]
@@ -208,7 +235,11 @@ def serve() -> Iterator[Fake]:
         return await run_in_threadpool(fake.answer, seen)
 
     methods = ["GET", "POST", "PUT", "DELETE"]
-    app = Starlette(routes=[Route("/{path:path}", handle, methods=methods)])
+    routes = [
+        WebSocketRoute("/commands/stream", fake.stream),
+        Route("/{path:path}", handle, methods=methods),
+    ]
+    app = Starlette(routes=routes)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

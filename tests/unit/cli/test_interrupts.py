@@ -34,6 +34,23 @@ def test_an_interrupted_run_deletes_its_sandbox(logged_in: Fake, number: signal.
     process.communicate(timeout=30)
     assert process.returncode == status
     assert not logged_in.sandboxes
+    assert logged_in.left.wait(10)  # which ends the command, also if the sandbox stays
+
+
+def test_output_comes_while_the_command_runs_and_input_may_stay_open(logged_in: Fake) -> None:
+    logged_in.hang = threading.Event()
+    logged_in.output = [("stdout", b"begun\n"), ("stderr", b"warned\n")]
+    logged_in.sandboxes["s"] = {"id": "s", "public_host": logged_in.url, "status": "running"}
+    process = start("exec", "s", "--", "tail", "-f", "log")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "begun\n"
+    assert process.stderr.readline() == "warned\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert logged_in.left.wait(10)
+    assert list(logged_in.sandboxes) == ["s"]
 
 
 def test_an_interrupted_build_goes_on_and_says_how_to_cancel_it(logged_in: Fake, tmp_path: Path) -> None:
