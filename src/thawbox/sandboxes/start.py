@@ -93,7 +93,9 @@ async def _warm_up(endpoint: Endpoint, version: Version) -> None:
     cwd = version.workdir if version.workdir != "/" else "/workspace"
     if version.warm:
         try:
-            await client.warm(endpoint, version.warm, user=version.user, cwd=cwd)
+            await client.warm(
+                endpoint, version.warm, user=version.user, cwd=cwd, memory=version.memory_mb * 2**20
+            )
         except client.GuestError as error:
             raise BuildError(f"the warm interpreters do not start: {error.message}") from error
     if version.kernel:

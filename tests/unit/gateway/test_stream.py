@@ -124,9 +124,9 @@ async def test_input_waits_for_a_command_that_does_not_read(live: Live) -> None:
     async with live.connect("/commands/stream") as socket:
         await say(socket, command=line, stdin=True, ack=True)
         acknowledged = 0
-        with pytest.raises(TimeoutError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
-                while True:
+                while True:  # as long as pieces are taken
                     await say(socket, type="stdin", data=piece)
                     assert (await frame(socket))["type"] == "ack"
                     acknowledged += 1

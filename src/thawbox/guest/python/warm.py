@@ -21,10 +21,13 @@ import os
 import select
 import socket
 import sys
+import time
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 MESSAGE_MAX = 1 << 18
 FDS_MAX = 8
+KILLED_PAUSE = 1.0
+"""Seconds until there is another child for one that somebody killed, which may be a habit."""
 
 
 def load(name):
@@ -52,25 +55,47 @@ def serve(claims, idle, count):
 
     Returns in a child, with its claim; never in the first process.
     """
-    wanted, want = os.pipe()
+    waiting = set()
     for _ in range(count):
-        if _fork():
-            os.close(wanted)
+        want = _fork_another(waiting)
+        if want is not None:
             return _wait(claims, idle, want)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
     poller = select.poll()
-    poller.register(wanted, select.POLLIN)
     poller.register(claims, 0)  # its end alone: what comes there is for the children
     while True:
-        if claims.fileno() in dict(poller.poll()):
+        for fd in waiting:
+            poller.register(fd, select.POLLIN)
+        ready = dict(poller.poll())
+        if claims.fileno() in ready:
             os._exit(0)
-        os.read(wanted, 1)
-        if _fork():
-            os.close(wanted)
-            return _wait(claims, idle, want)
+        for fd in ready:
+            if not os.read(fd, 1):
+                time.sleep(KILLED_PAUSE)
+            poller.unregister(fd)
+            waiting.discard(fd)
+            os.close(fd)
+            want = _fork_another(waiting)
+            if want is not None:
+                return _wait(claims, idle, want)
+
+
+def _fork_another(waiting):
+    """In the new child, its end of a pipe; in the first process None, and the other end is in ``waiting``.
+
+    There a byte says that the child has a claim now, an end without one that it was killed.
+    """
+    wanted, want = os.pipe()
+    if _fork():
+        for fd in (wanted, *waiting):
+            os.close(fd)
+        return want
+    os.close(want)
+    waiting.add(wanted)
+    return None
 
 
 def _fork():
