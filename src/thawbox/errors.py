@@ -147,6 +147,15 @@ class SandboxEnded(InvalidState):
     title = "Sandbox ended"
 
 
+class SandboxSilent(UserError):
+    """It was handed a request and has not said what became of it: a 4xx, so that clients do not repeat what may have
+    run (contract A)."""
+
+    status = 409
+    code = "SANDBOX_NOT_RESPONDING"
+    title = "Sandbox not responding"
+
+
 class TooLarge(UserError):
     """More bytes than a configured bound."""
 
@@ -240,6 +249,10 @@ class RuntimeFault(InternalFault):
 
 class GuestFault(InternalFault):
     """The agent inside answered with nonsense or not at all."""
+
+
+class GuestUnreachable(GuestFault):
+    """The agent inside accepts no connection: nothing was handed over to it."""
 
 
 class BuildError(Exception):

@@ -20,7 +20,7 @@ from . import languages
 from .code import ExecuteCode
 from .commands import RunCommand
 from .counters import counters_of
-from .execution import Place, Runnable, asked_of, broke_off, in_folder, refusal
+from .execution import Place, Runnable, asked_of, broke_off, in_folder, refusal, unanswered
 from .languages import Invocation
 
 router = APIRouter(tags=["code"])
@@ -91,7 +91,7 @@ async def start(
 
     Raises:
         UserError: it cannot be carried out; RateLimited: too many run already.
-        SandboxUnavailable: the agent is silent.
+        SandboxSilent, SandboxUnavailable: see ``unanswered``.
     """
     job = job_id or ids.alnum(20)
 
@@ -113,7 +113,7 @@ async def start(
     try:
         pid, started = await in_folder(place, asked.folder, attempt)
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise unanswered(place, error) from error
     except GuestError as error:
         raise refusal(error) from error
     counters_of(place.sandbox.id).executions += 1

@@ -16,7 +16,7 @@ from thawbox.http import context, openapi
 from thawbox.http.bodies import Body, usable_environment
 from thawbox.timestamps import rfc3339
 
-from .execution import Place, asked_of, broke_off, place_of, refusal
+from .execution import Place, asked_of, broke_off, place_of, refusal, unanswered
 
 router = APIRouter(tags=["environment"])
 
@@ -85,7 +85,7 @@ async def _change(
     try:
         env = await client.change_env(place.endpoint, action, variables, name=name, user=place.defaults.user)
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise unanswered(place, error) from error
     except GuestError as error:
         if error.code == "NOT_SET":
             raise NotSet(f"The sandbox has no variable {(name or '')[:100]!r} of its own.") from error

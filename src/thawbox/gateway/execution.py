@@ -15,10 +15,12 @@ from pydantic import Field, field_validator
 from thawbox import metrics
 from thawbox.errors import (
     GuestFault,
+    GuestUnreachable,
     InvalidPath,
     InvalidState,
     RateLimited,
     SandboxNotFound,
+    SandboxSilent,
     SandboxUnavailable,
     UserError,
 )
@@ -141,7 +143,8 @@ async def completed(
     Raises:
         UserError: the request itself cannot be carried out, or the sandbox was stopped, paused or deleted
             meanwhile.
-        SandboxUnavailable: the sandbox's agent is silent.
+        SandboxSilent: its agent says nothing, so nobody knows whether it ran.
+        SandboxUnavailable: its agent could not be asked.
     """
     started = time.perf_counter()
     with counted(place.sandbox.id) as outcome:
@@ -164,7 +167,7 @@ async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFau
 
     Raises:
         SandboxNotFound, SandboxStopped, InvalidState: somebody deleted, stopped or paused the sandbox.
-        SandboxUnavailable: it has not ended; its agent is silent.
+        SandboxSilent, SandboxUnavailable: it has not ended (``unanswered``).
     """
     deadline = time.monotonic() + DEATH_NOTED_S
     while True:
@@ -187,12 +190,26 @@ async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFau
         if row.status != "running":
             await parts.sandboxes.endpoint(row)  # says why it cannot be reached
         if time.monotonic() > deadline:
-            raise broke_off(place, error) from error
+            raise unanswered(place, error) from error
         await asyncio.sleep(0.02)
 
 
+def unanswered(place: Place, error: GuestFault) -> SandboxSilent | SandboxUnavailable:
+    """The answer to a request that does something, if the agent is silent or talks nonsense.
+
+    Clients repeat a 503. That is right only for what was not handed over.
+    """
+    if isinstance(error, GuestUnreachable):
+        return broke_off(place, error)
+    return SandboxSilent(
+        f"Sandbox {place.sandbox.id} does not respond ({error.message}), so it is not known whether this was done. "
+        "Look before you repeat it. Mostly a program inside takes all processor time or all processes: end it, or "
+        "delete the sandbox."
+    )
+
+
 def broke_off(place: Place, error: GuestFault) -> SandboxUnavailable:
-    """The answer for an agent that is silent or talks nonsense."""
+    """The answer to a request that changes nothing, if the agent is silent or talks nonsense; it may be repeated."""
     return SandboxUnavailable(f"The agent of sandbox {place.sandbox.id} broke off: {error.message}")
 
 

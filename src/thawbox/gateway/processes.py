@@ -18,7 +18,7 @@ from thawbox.timestamps import rfc3339, rfc3339_or_none
 
 from . import languages
 from .context import context_of, sandbox_of
-from .execution import OUTPUT_LIMIT, broke_off, place_of, refusal
+from .execution import OUTPUT_LIMIT, broke_off, place_of, refusal, unanswered
 
 router = APIRouter(tags=["processes"])
 
@@ -125,7 +125,7 @@ async def _kill(request: Request, process_id: str) -> JSONResponse:
         else:
             killed = await client.kill(place.endpoint, job_id=job_id)
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise unanswered(place, error) from error
     except GuestError as error:
         if error.code in ("NO_PROCESS", "INVALID"):
             raise _unknown(process_id) from error

@@ -202,6 +202,8 @@ def _serve(agent: _Agent, sock: _socket.socket) -> None:
 def _answer(agent: _Agent, connection: Connection, line: bytes) -> None:
     try:
         request = protocol.decode_object(line)
+        if connection.given_up():  # it told somebody that we are silent, so nothing should happen any more
+            return
         result = _operate(agent, connection, request)
         if result is not None:
             connection.send_object(protocol.RESULT, result)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, TypeVar
 
-from thawbox.errors import GuestFault
+from thawbox.errors import GuestFault, GuestUnreachable
 from thawbox.guest import protocol
 
 Object = dict[str, Any]
-CONNECT_S = 10.0
+CONNECT_S = 8.0
+"""Less than any operation may take, so that it is known whether a request was handed over."""
 READ_AHEAD = 256 * 1024
 """Bytes that may wait for us; twice as many, and we stop reading."""
 QUICK_S = 10.0
@@ -188,7 +189,7 @@ async def connect(endpoint: Endpoint, op: str, fields: Mapping[str, Any]) -> Asy
     Fields that are None are not sent.
 
     Raises:
-        GuestFault: nobody accepts it.
+        GuestUnreachable: nobody accepts it. GuestFault after that: what was requested may have been done.
         GuestError: INVALID: the request is too long to be sent.
     """
     try:
@@ -200,7 +201,7 @@ async def connect(endpoint: Endpoint, op: str, fields: Mapping[str, Any]) -> Asy
         async with asyncio.timeout(CONNECT_S):
             reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, limit=READ_AHEAD)
     except (OSError, TimeoutError) as error:
-        raise GuestFault(
+        raise GuestUnreachable(
             f"the agent at {endpoint.host}:{endpoint.port} accepts no connection: {error}"
         ) from error
     try:

@@ -1,6 +1,7 @@
 """The agent's end of one connection. Runs inside, standard library only."""
 
 import _socket
+import select
 import time
 
 TYPE_CHECKING = False
@@ -12,6 +13,8 @@ else:
 REQUEST_SECONDS = 10.0
 """How long a client may take for its request line."""
 GOODBYE_SECONDS = 1.0
+
+_POLLRDHUP = 0x2000
 
 
 class Refused(Exception):
@@ -97,6 +100,12 @@ class Connection:
                 return bytes(received[:end])
             if len(received) > protocol.REQUEST_MAX:
                 raise Gone
+
+    def given_up(self) -> bool:
+        """Whether the client has closed the connection, because it had to wait for us too long."""
+        poller = select.poll()
+        poller.register(self.sock, _POLLRDHUP)
+        return bool(poller.poll(0))
 
     def _start(self, rest: bytes) -> None:
         try:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from thawbox.errors import GuestFault
 from thawbox.gateway import execution
 from thawbox.guest import client
-from thawbox.guest.client import GuestError
+from thawbox.guest.client import Endpoint, GuestError
 
 from .conftest import Gate
 
@@ -179,9 +181,59 @@ async def test_sandbox_that_is_taken_away_under_it_is_no_reason_to_repeat(
     assert (await gate.client.post("/commands/run", json={"command": "x"})).status_code == 404
 
 
-async def test_silent_agent_of_a_sandbox_that_runs_is_a_503(
-    gate: Gate, monkeypatch: pytest.MonkeyPatch
+CHANGES: list[tuple[str, str, dict[str, Any]]] = [
+    ("POST", "/commands/run", {"command": "x"}),
+    ("POST", "/execute", {"code": "x"}),
+    ("POST", "/execute/ipython", {"code": "x"}),
+    ("POST", "/commands/background", {"command": "x"}),
+    ("POST", "/execute/background", {"code": "x", "language": "bash"}),
+    ("POST", "/execute/async", {"code": "x", "language": "bash", "callback_url": "http://8.8.8.8/"}),
+    ("POST", "/execute/kill/4242", {}),
+    ("PATCH", "/env", {"env_vars": {"A": "b"}}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+async def test_what_was_handed_to_an_agent_that_is_silent_is_nothing_to_repeat(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(execution, "DEATH_NOTED_S", 0.05)
-    break_off(monkeypatch, lambda: gate.change(status="running"))
-    assert (await gate.client.post("/commands/run", json={"command": "x"})).status_code == 503
+    async with silent_agent() as (address, asked):
+        gate.sandboxes.address = address
+        answer = await gate.client.request(method, path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (409, "SANDBOX_NOT_RESPONDING")
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+async def test_what_no_agent_took_may_be_repeated(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(execution, "DEATH_NOTED_S", 0.05)
+    async with silent_agent() as (address, _):
+        pass
+    gate.sandboxes.address = address  # where nobody listens any more
+    assert (await gate.client.request(method, path, json=body)).status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/env", "/processes", "/execute/processes", "/files/list?path=/"])
+async def test_a_look_at_an_agent_that_is_silent_may_be_repeated(gate: Gate, path: str) -> None:
+    async with silent_agent() as (address, _):
+        gate.sandboxes.address = address
+        assert (await gate.client.get(path)).status_code == 503
+
+
+@contextlib.asynccontextmanager
+async def silent_agent() -> AsyncIterator[tuple[Endpoint, list[bytes]]]:
+    """Takes one request per connection, and hangs up without a word."""
+    asked: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    try:
+        yield Endpoint("127.0.0.1", server.sockets[0].getsockname()[1], "0" * 64), asked
+    finally:
+        server.close()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from thawbox.guest import client, protocol
+from thawbox.errors import GuestFault, GuestUnreachable
+from thawbox.guest import client, client_commands, client_jobs, protocol
 from thawbox.guest.channel import connect
 from thawbox.guest.client import Endpoint, Exit, GuestError, Stderr, Stdout
 
@@ -407,3 +408,24 @@ async def until_ended(endpoint: Endpoint, pid: int) -> int:
         while (code := await client.command_status(endpoint, pid)) is None:
             pass
     return code
+
+
+async def test_what_an_agent_was_too_slow_for_is_not_done_later(
+    own_agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_commands, "QUICK_S", 0.3)
+    monkeypatch.setattr(client_jobs, "QUICK_S", 0.3)
+    endpoint, made = own_agent.endpoint, tmp_path / "made"
+    os.kill(own_agent.pid, signal.SIGSTOP)
+    line = f"echo x >> {made}"
+    for attempt in (
+        client.run(endpoint, shell=line),
+        client.start_job(endpoint, "late", argv=["sh", "-c", line], meta={}),
+    ):
+        with pytest.raises(GuestFault, match=r"did not answer within 0\.3 s") as caught:
+            await attempt
+        assert not isinstance(caught.value, GuestUnreachable)  # it may have been done, as far as we know
+    os.kill(own_agent.pid, signal.SIGCONT)
+    assert (await client.run(endpoint, shell="true", timeout=30)).exit_code == 0  # asked after those
+    assert await client.jobs(endpoint) == []
+    assert not made.exists()

@@ -279,6 +279,7 @@ class Bridge:
         self.waiting = queue.Queue(WAITING_MAX)
         self.base = dict(os.environ)
         self.applied = {}
+        """What the kernel has on top of ``base``: the sandbox's, and its last cell's."""
         self.sandbox = None
         self.state = "starting"
         self.last_activity = time.time()
@@ -288,9 +289,8 @@ class Bridge:
     def start(self):
         """Start a kernel that knows nothing."""
         self.state = "starting"
-        self.applied = {}
         self.kernel.stop()
-        self.kernel.start(self.base)
+        self.kernel.start({**self.base, **self.applied})
         self.state = "idle"
 
     def run_for_ever(self):
@@ -317,6 +317,11 @@ class Bridge:
             cell.text("stderr", "the cells before this one took longer than its %g s\n" % cell.timeout)
             self._end(cell, "timeout", 0.0)
             return
+        if self.sandbox is None:
+            # We may have been started with what belongs to this sandbox, and another may have this memory one day.
+            for name, value in cell.environment.items():
+                if self.base.get(name) == value:
+                    self.applied[name] = self.base.pop(name)
         restarted = False
         if not self.kernel.alive:
             # The first time it has not lived yet.
