@@ -271,6 +271,10 @@ class Cell:
         return self.gone
 
 
+NEEDED = frozenset(("PATH", "HOME", "USER", "LANG"))
+"""Variables that every program has, whether or not its sandbox says so."""
+
+
 class Bridge:
     """Runs cells, one after the other."""
 
@@ -320,7 +324,7 @@ class Bridge:
         if self.sandbox is None:
             # We may have been started with what belongs to this sandbox, and another may have this memory one day.
             for name, value in cell.environment.items():
-                if self.base.get(name) == value:
+                if self.base.get(name) == value and name not in NEEDED:
                     self.applied[name] = self.base.pop(name)
         restarted = False
         if not self.kernel.alive:
@@ -561,7 +565,10 @@ def serve(listener, tell):
     bridge = Bridge()
     threading.Thread(target=listen_for_ever, args=(listener, bridge), daemon=True).start()
     bridge.start()
-    os.write(tell, b"\1")
+    try:
+        os.write(tell, b"\1")
+    except BrokenPipeError:  # who started us does not wait
+        pass
     os.close(tell)
     bridge.run_for_ever()
 
