@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from .layout import Layout
 
 DEFAULT_STATE = Path("/var/lib/thawbox")
 MODULE = Path(__file__).parents[3] / "runtime"
-"""The folder with go.mod and go.sum of a source checkout."""
+"""The Go module of a source checkout: gVisor, pinned, and what it is built with."""
+_SOURCES = ("go.sum", "main.go", "precompile/main.go")
 _VERSION = "20260905.0-160fafc42237"
 """Date and commit of the pinned module. No "release-" in front: that switches on checks for helper binaries."""
 HASH_FILE_SUFFIX = ".sha256"
@@ -129,7 +131,7 @@ def _install_runsc(settings: Settings, layout: Layout) -> str:
 def _identity() -> str:
     if url := os.environ.get("THAWBOX_RUNSC_URL"):
         return f"{url} {os.environ.get('THAWBOX_RUNSC_SHA512', '')}"
-    return _VERSION + " " + _hash(MODULE / "go.sum", "sha256")
+    return " ".join([_VERSION, *(_hash(MODULE / name, "sha256") for name in _SOURCES)])
 
 
 def _build(layout: Layout, target: Path) -> None:
@@ -139,35 +141,31 @@ def _build(layout: Layout, target: Path) -> None:
             "runsc has to be built here, and there is no Go: install Go 1.26.3 or newer, or set THAWBOX_RUNSC to a "
             "runsc binary, or THAWBOX_RUNSC_URL and THAWBOX_RUNSC_SHA512 to a released one"
         )
-    half_made = layout.tmp / f"runsc-{secrets.token_hex(4)}"
     print(
         "   building runsc from its pinned source: about 75 s on two cores, longer on the first run",
         flush=True,
     )
-    try:
-        done = subprocess.run(
-            [
-                go,
-                "build",
-                "-trimpath",
-                "-mod=readonly",
-                "-ldflags",
-                f"-s -w -X gvisor.dev/gvisor/runsc/version.version={_VERSION}",
-                "-o",
-                half_made,
-                "gvisor.dev/gvisor/runsc",
-            ],
-            cwd=MODULE,
-            env={**os.environ, "CGO_ENABLED": "0"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeFault(f"go build of runsc failed: {done.stderr[-2000:]}")
-        half_made.rename(target)
-    finally:
-        half_made.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="runsc-", dir=layout.tmp) as name:
+        module = shutil.copytree(MODULE, Path(name) / "runtime")
+        filters = _go(go, module, "run", "-mod=readonly", "-trimpath", "./precompile")
+        (module / "filters.go").write_text(filters)
+        version = f"-s -w -X gvisor.dev/gvisor/runsc/version.version={_VERSION}"
+        _go(go, module, "build", "-mod=readonly", "-trimpath", "-ldflags", version, "-o", "runsc", ".")
+        (module / "runsc").rename(target)
+
+
+def _go(program: str, module: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [program, *arguments],
+        cwd=module,
+        env={**os.environ, "CGO_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeFault(f"go {arguments[0]} of runsc failed: {done.stderr[-2000:]}")
+    return done.stdout
 
 
 def _download(url: str, sha512: str, layout: Layout, target: Path) -> None:

@@ -1,0 +1,1 @@
+// Its presence lets functions without a body be declared, which go:linkname finds elsewhere.
