@@ -16,7 +16,6 @@ from thawbox.sandboxes.pools import keeper
 from thawbox.store import templates
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.templates import version as versions
-from thawbox.testing_runtime import no_trouble
 
 from .conftest import KEY, House, leave, make_house
 
