@@ -247,6 +247,20 @@ class RuntimeFault(InternalFault):
     """runsc, the kernel or the disk refused. ``message`` holds the last lines of what they said."""
 
 
+class MachineDiskFull(RuntimeFault):
+    """The machine's own disk has no room for this, whatever the sandbox's has. Nothing was changed."""
+
+    status = 503
+    code = "NO_NODES_AVAILABLE"
+    title = "No capacity"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the disk of the server is full: delete templates or sandboxes that you do not need, or ask its operator "
+            "to make room (thaw gc, or a larger disk for the state folder)"
+        )
+
+
 class GuestFault(InternalFault):
     """The agent inside answered with nonsense or not at all."""
 

@@ -159,6 +159,10 @@ def test_crash_restarts_and_says_so(sandbox: Sandbox) -> None:
     assert (done["success"], done["exit_code"]) == (False, 1)
     assert "ended with status 3 and was started again: its variables are gone" in done["stderr"]
     assert "NameError" in cell(sandbox, "gone")["stderr"]
+    done = cell(sandbox, "import os; os.kill(os.getpid(), 9)")
+    assert (done["success"], done["exit_code"]) == (False, 1)
+    assert "was killed by signal 9 and was started again: its variables are gone" in done["stderr"]
+    assert cell(sandbox, "1 + 1")["result"] == "2"
 
 
 def test_module_that_is_not_there_fails_the_build(server: Server) -> None:

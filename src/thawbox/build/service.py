@@ -17,10 +17,10 @@ from pathlib import Path
 
 from structlog.contextvars import bound_contextvars
 
+from thawbox import fulldisk, metrics
 from thawbox import log as logs
-from thawbox import metrics
 from thawbox.catalogue.entries import Entry
-from thawbox.errors import AliasExists, BuildError, ThawboxError
+from thawbox.errors import AliasExists, BuildError, MachineDiskFull, ThawboxError
 from thawbox.node.containers import Node
 from thawbox.sandboxes.garbage import Pins, remove_unreferenced_uploads, retire_versions
 from thawbox.settings import Settings
@@ -225,12 +225,17 @@ class BuildService:
                     if row.template_id in self._cancelled:
                         await asyncio.shield(self._fail(row, job_log, "cancelled"))
                     raise
+                except MachineDiskFull as error:
+                    await self._fail(row, job_log, error.message)
                 except ThawboxError as error:
                     log.exception("build_broke")
                     await self._fail(row, job_log, f"internal error: {error.message}")
                 except Exception as error:
                     log.exception("build_broke")
-                    await self._fail(row, job_log, f"internal error: {type(error).__name__}: {error}")
+                    reason = f"internal error: {type(error).__name__}: {error}"
+                    await self._fail(
+                        row, job_log, MachineDiskFull().message if fulldisk.is_meant(error) else reason
+                    )
         finally:
             metrics.BUILDS.labels(outcome=outcome).inc()
             metrics.BUILD_SECONDS.labels(outcome=outcome).observe(time.monotonic() - began)

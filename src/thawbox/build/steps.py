@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thawbox import ids
-from thawbox.errors import BuildError, GuestFault, RuntimeFault
+from thawbox import fulldisk, ids
+from thawbox.errors import BuildError, GuestFault, MachineDiskFull, RuntimeFault
 from thawbox.guest import client
 from thawbox.node import process, spec
 from thawbox.node.cgroups import Limits
@@ -180,7 +180,13 @@ async def run_command(
             f"(limit {timeout_s:.0f} s)" + output.last_lines()
         )
     if code != 0:
-        raise BuildError(f"exit status {code}" + output.last_lines())
+        said = output.last_lines()
+        if fulldisk.is_meant(said):
+            said += (
+                f"\nThe template's disk of {room.disk_gb} GB is full (give it more with `diskGB`), or the server's "
+                "that it lies on"
+            )
+        raise BuildError(f"exit status {code}" + said)
 
 
 @contextlib.contextmanager
@@ -198,8 +204,10 @@ def explained(room: StepRoom, container: Container) -> Iterator[None]:
                 f"out of memory: the step needed more than the template's {room.limits.memory_mb} MB; "
                 "give the template more with `memory`"
             ) from error
-        if isinstance(error, client.GuestError):
+        if isinstance(error, client.GuestError | MachineDiskFull):
             raise BuildError(str(error)) from error
+        if isinstance(error, OSError) and fulldisk.is_meant(error):
+            raise BuildError(str(MachineDiskFull())) from error
         console = container.bundle / "console"
         said = process.tail(console.read_bytes(), 500) if console.exists() else ""
         raise BuildError(f"the step's sandbox died: {error} {said}".strip()) from error

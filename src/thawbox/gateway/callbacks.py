@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -135,7 +136,7 @@ async def execute_async(request: Request) -> JSONResponse:
 async def delivering(parts: GatewayContext) -> AsyncIterator[None]:
     """Within this block callbacks are delivered."""
     async with httpx.AsyncClient(
-        trust_env=False, timeout=httpx.Timeout(CALL_S), headers={"User-Agent": "thawbox"}
+        verify=_trusted(), trust_env=False, timeout=httpx.Timeout(CALL_S), headers={"User-Agent": "thawbox"}
     ) as http:
         worker = asyncio.create_task(_deliver_for_ever(parts, http))
         try:
@@ -143,6 +144,13 @@ async def delivering(parts: GatewayContext) -> AsyncIterator[None]:
         finally:
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
+
+
+def _trusted() -> ssl.SSLContext:
+    """The public authorities, this machine's own, and those that SSL_CERT_FILE or SSL_CERT_DIR names."""
+    trusted = httpx.create_ssl_context()
+    trusted.load_default_certs()
+    return trusted
 
 
 async def _deliver_for_ever(parts: GatewayContext, http: httpx.AsyncClient) -> None:

@@ -89,7 +89,9 @@ def invocations(language: str, code: str) -> list[Invocation]:
             # The shell ends with the folder still there if it is killed; the agent removes it in any case.
             script = (
                 'command -v go > /dev/null || exit 127; cat > "$THAWBOX_SCRATCH/main.go" || exit 1; '
-                'exec go run "$THAWBOX_SCRATCH/main.go" < /dev/null'
+                'GOTMPDIR="$THAWBOX_SCRATCH" '  # what a build that is killed leaves goes with the folder
+                'go build -o "$THAWBOX_SCRATCH/main" "$THAWBOX_SCRATCH/main.go" < /dev/null || exit; '
+                'exec "$THAWBOX_SCRATCH/main" < /dev/null'  # "go run" ends with 1, whatever the program's status
             )
             return [Invocation(("/bin/sh", "-c", script), text, scratch=True)]
         case _:

@@ -162,7 +162,8 @@ def refusal(error: GuestError, path: str, *, folder: bool = False) -> ThawboxErr
             return Forbidden(f"{said}.", details=details)
         case "ENOSPC" | "EDQUOT" | "EFBIG":
             return DiskFull(
-                f"{path}: the sandbox's disk is full. Remove something, or build the template with more diskGB.",
+                f"{path}: the sandbox's disk is full, or the server's that it lies on. Remove something, build the "
+                "template with more diskGB, or ask the operator to make room.",
                 details=details,
             )
         case _:

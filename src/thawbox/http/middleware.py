@@ -8,8 +8,8 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from thawbox import log, metrics
-from thawbox.errors import InternalFault, ThawboxError
+from thawbox import fulldisk, log, metrics
+from thawbox.errors import InternalFault, MachineDiskFull, ThawboxError
 
 from . import context, errors
 from .limits import RequestLimiter
@@ -77,6 +77,10 @@ class RequestMiddleware:
             self._account(scope, status, time.perf_counter() - started)
 
     def _known(self, error: Exception) -> ThawboxError:
+        if not isinstance(error, ThawboxError) and fulldisk.is_meant(error):
+            full = MachineDiskFull()
+            full.__cause__ = error
+            error = full
         if not isinstance(error, ThawboxError):
             metrics.REQUEST_FAULTS.labels(self._plane).inc()
             _logger.error("request broke", exc_info=error)

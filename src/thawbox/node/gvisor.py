@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thawbox.errors import RuntimeFault
-
 from . import process, reaper
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -177,7 +175,7 @@ class Runsc:
         if status != 0:
             said = process.tail((bundle / "console").read_bytes())
             await self.delete(container)
-            raise RuntimeFault(f"runsc {arguments[0]} ended with status {status}: {said}")
+            raise process.fault(f"runsc {arguments[0]} ended with status {status}: {said}")
 
 
 def pid_of(bundle: Path) -> int | None:

@@ -32,6 +32,11 @@ class Layout:
         return self.state / "run" / "runsc"
 
     @property
+    def boot(self) -> Path:
+        """A note of the start of the machine that what is below ``run`` is of."""
+        return self.state / "run" / "boot"
+
+    @property
     def bundles(self) -> Path:
         """A folder per container: OCI bundle, console output."""
         return self.state / "run" / "bundles"

@@ -11,7 +11,7 @@ from thawbox import log as logs
 from thawbox.errors import RuntimeFault
 from thawbox.settings import Settings
 
-from . import cgroups, firewall, install, process, reaper, slots
+from . import boot, cgroups, firewall, install, process, reaper, slots
 from .containers import Node
 from .layout import Layout
 
@@ -28,6 +28,8 @@ async def open_node(settings: Settings) -> Node:
         raise RuntimeFault("Thawbox needs root, for namespaces, cgroups and mounts: start it with sudo")
     layout = Layout(settings.state.resolve())
     layout.make()
+    if await boot.forget_earlier(layout):
+        log.info("machine_was_restarted")
     runsc = install.open_runsc(settings)
     agent = await asyncio.to_thread(install.agent_image, settings)
     _offer_ca(settings, layout)

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thawbox.errors import RuntimeFault
+from thawbox import fulldisk
+from thawbox.errors import MachineDiskFull, RuntimeFault
 
 
 def watch_by_pidfd() -> None:
@@ -55,6 +56,7 @@ async def run(
 
     Raises:
         RuntimeFault: it could not be started, took too long, or (with ``check``) ended with another status than 0.
+        MachineDiskFull: the last, and it said why.
     """
     name = os.path.basename(os.fspath(argv[0]))
     try:
@@ -79,8 +81,17 @@ async def run(
             await process.wait()
     assert process.returncode is not None
     if check and process.returncode != 0:
-        raise RuntimeFault(f"{name} ended with status {process.returncode}: {tail(stderr or stdout)}")
+        raise fault(f"{name} ended with status {process.returncode}: {tail(stderr or stdout)}")
     return Finished(process.returncode, stdout, stderr)
+
+
+def fault(sentence: str) -> RuntimeFault:
+    """What to raise when a program of the host failed as ``sentence`` says: of its own kind if the disk is full."""
+    if not fulldisk.is_meant(sentence):
+        return RuntimeFault(sentence)
+    full = MachineDiskFull()
+    full.__cause__ = RuntimeFault(sentence)
+    return full
 
 
 def kill_group(pid: int) -> None:

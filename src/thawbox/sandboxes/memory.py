@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from thawbox import fulldisk, metrics
 from thawbox import log as logs
-from thawbox import metrics
-from thawbox.errors import InvalidState, RuntimeFault
+from thawbox.errors import InvalidState, MachineDiskFull, RuntimeFault
 from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container, Greeting
 from thawbox.store.sandboxes import SandboxRow
@@ -72,6 +72,8 @@ async def save(home: Home, container: Container, folder: Path) -> None:
         folder.parent.mkdir(exist_ok=True, mode=0o700)
         half_made.rename(folder)
     except OSError as error:  # a full disk, or a runtime that says it wrote what is not there
+        if fulldisk.is_meant(error):
+            raise MachineDiskFull from error
         raise RuntimeFault(f"the memory of {container.id} is not on disk: {error}") from error
     finally:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, half_made, ignore_errors=True))
@@ -137,6 +139,9 @@ async def thaw_into(home: Home, row: SandboxRow, memory: Path, greet: Greeting) 
     )
     try:
         await home.node.thaw(container, memory, greet)
+    except MachineDiskFull:  # the memory is good
+        await asyncio.shield(home.node.destroy(container))
+        raise
     except RuntimeFault as error:
         await asyncio.shield(home.node.destroy(container))
         raise DoesNotRestore(error.message) from error

@@ -64,3 +64,13 @@ def test_people_get_text(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure(load(log_json=False))
     log.get("x").info("hello", key_id="k")
     assert "hello" in capsys.readouterr().err
+
+
+def test_a_log_on_a_full_disk_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr("sys.stderr", full)
+        log.configure(load(log_json=True))
+        log.get("x").info("asked")
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space left"):
+            full.close()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import base64
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -288,11 +291,30 @@ async def test_javascript(gate: Gate, tmp_path: Path, language: str) -> None:
 
 
 async def test_go_has_a_folder_that_is_removed(gate: Gate, tmp_path: Path) -> None:
-    _program(tmp_path, "go", '#!/bin/sh\nls -d $THAWBOX_SCRATCH; cat "$2"\n')
+    builds = """printf '#!/bin/sh\\nls -d $THAWBOX_SCRATCH; cat %s\\n' "$4" > "$3"; chmod +x "$3" """
+    _program(tmp_path, "go", f"#!/bin/sh\n{builds}\n")
     done = await execute(gate, "package main", language="go", env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
     folder, text = done["stdout"].splitlines()
     assert text == "package main"
-    assert not Path(folder).exists()
+    async with asyncio.timeout(10):  # the answer does not wait for it
+        while Path(folder).exists():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="needs Go")
+async def test_go(gate: Gate) -> None:
+    env = {"PATH": os.environ["PATH"], "HOME": str(Path.home())}
+
+    async def go(source: str, timeout: float = 60) -> dict[str, Any]:
+        return await execute(gate, f"package main\n{source}", language="go", env=env, timeout=timeout)
+
+    done = await go('import "os"\nfunc main() { os.Stdout.WriteString("out"); println("err"); os.Exit(3) }')
+    assert (done["stdout"], done["stderr"], done["exit_code"]) == ("out", "err\n", 3)
+    done = await go("func main() { x := 1 }")
+    assert (done["success"], done["exit_code"]) == (False, 1)
+    assert "main.go:2:15: " in done["stderr"]
+    done = await go("func main() { for {} }", timeout=2)
+    assert (done["timed_out"], done["exit_code"]) == (True, 124)
 
 
 @pytest.mark.parametrize("language", ["python", "javascript", "bash", "go"])
