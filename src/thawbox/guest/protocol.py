@@ -21,7 +21,7 @@ FRAME_MAX = 1 << 20
 CHUNK = 128 * 1024
 """How much of a stream we put in one frame, bytes."""
 BLOCK = 512 * 1024
-"""As ``CHUNK``, for the content of files: it moves through buffers that are made once per file."""
+"""As ``CHUNK``, for the content of files, which moves through buffers that are made once per transfer."""
 HEADER = 5
 SECRET_LENGTH = 64
 

@@ -144,8 +144,8 @@ class Connection:
             if kind != protocol.DATA:
                 return _end(kind, payload)
             take(memoryview(payload))
-        with memoryview(bytearray(protocol.BLOCK)) as buffer:
-            rest = self._decoder.unread()  # a frame of which a part came with the request, which is shorter than this
+        with memoryview(bytearray(protocol.HEADER + protocol.BLOCK)) as buffer:
+            rest = self._decoder.unread()  # came with the request, so it fits
             filled, left = len(rest), 0  # ``left``: what the frame's payload still lacks
             buffer[:filled] = rest
             while True:
@@ -163,8 +163,10 @@ class Connection:
                     at, left = at + protocol.HEADER, length
                 buffer[: filled - at] = buffer[at:filled]
                 filled -= at
+                # All of it at once, up to the next header, which is sure to come: waking up for less costs the most.
+                room = buffer[filled : left + protocol.HEADER]
                 try:
-                    count = self.sock.recv_into(buffer[filled:])
+                    count = self.sock.recv_into(room, 0, _socket.MSG_WAITALL)
                 except OSError:
                     raise Gone from None
                 if not count:
