@@ -1,6 +1,7 @@
 """One connection to the agent, from outside: frames in and out, bounded and checked."""
 
 import asyncio
+import contextlib
 import math
 import socket
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
@@ -15,6 +16,9 @@ from thawbox.guest import protocol
 Object = dict[str, Any]
 CONNECT_S = 8.0
 """Less than any operation may take, so that it is known whether a request was handed over."""
+CONNECT_AGAIN_S = 1.0
+"""After which a connection that nobody has accepted is tried anew. An agent accepts at once, but a guest in which an
+old connection from our very port is ending may, once in ten thousand, ignore the new one for good."""
 READ_AHEAD = 256 * 1024
 """Bytes that may wait for us; twice as many, and we stop reading."""
 QUICK_S = 10.0
@@ -199,7 +203,7 @@ async def connect(endpoint: Endpoint, op: str, fields: Mapping[str, Any]) -> Asy
         raise GuestError("INVALID", str(error)) from error
     try:
         async with asyncio.timeout(CONNECT_S):
-            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, limit=READ_AHEAD)
+            reader, writer = await _open(endpoint)
     except (OSError, TimeoutError) as error:
         raise GuestUnreachable(
             f"the agent at {endpoint.host}:{endpoint.port} accepts no connection: {error}"
@@ -210,6 +214,13 @@ async def connect(endpoint: Endpoint, op: str, fields: Mapping[str, Any]) -> Asy
         yield Channel(reader, writer)
     finally:
         writer.transport.abort()  # nothing of ours is worth waiting for
+
+
+async def _open(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_AGAIN_S):
+                return await asyncio.open_connection(endpoint.host, endpoint.port, limit=READ_AHEAD)
 
 
 def detect_death(sock: socket.socket) -> None:
@@ -263,8 +274,8 @@ async def _send_all(
 
 
 async def _send_chunk(channel: Channel, chunk: bytes) -> None:
-    for at in range(0, len(chunk), protocol.CHUNK):
-        await channel.send(protocol.DATA, chunk[at : at + protocol.CHUNK])
+    for at in range(0, len(chunk), protocol.BLOCK):
+        await channel.send(protocol.DATA, chunk[at : at + protocol.BLOCK])
 
 
 async def ask(endpoint: Endpoint, op: str, fields: Object, timeout: float) -> Object:

@@ -80,15 +80,11 @@ def place(connection: Connection, request: dict[str, object], root: str) -> dict
 
 
 def _forward(connection: Connection, pipe: int) -> None:
-    while True:
-        kind, payload = connection.next_frame()
-        if kind == protocol.END:
-            return
-        if kind != protocol.DATA:
-            raise Refused("INVALID", "only DATA and END may follow")
-        view = memoryview(payload)
-        try:
-            while view:
-                view = view[os.write(pipe, view) :]
-        except BrokenPipeError:  # it has seen enough, and has said why
-            return
+    def write(piece: memoryview) -> None:
+        while piece:
+            piece = piece[os.write(pipe, piece) :]
+
+    try:  # noqa: SIM105
+        connection.take_stream(write)
+    except BrokenPipeError:  # it has seen enough, and has said why
+        pass

@@ -20,6 +20,8 @@ FRAME_MAX = 1 << 20
 """Longest payload of a frame, bytes."""
 CHUNK = 128 * 1024
 """How much of a stream we put in one frame, bytes."""
+BLOCK = 512 * 1024
+"""As ``CHUNK``, for the content of files, which moves through buffers that are made once per transfer."""
 HEADER = 5
 SECRET_LENGTH = 64
 
@@ -94,7 +96,12 @@ def encode_frame(kind: int, payload: bytes = b"") -> bytes:
     """
     if len(payload) > FRAME_MAX:
         raise ProtocolError(f"a frame of {len(payload)} bytes; at most {FRAME_MAX} are allowed")
-    return kind.to_bytes(1, "big") + len(payload).to_bytes(4, "big") + payload
+    return encode_header(kind, len(payload)) + payload
+
+
+def encode_header(kind: int, length: int) -> bytes:
+    """What stands before a payload of ``length`` bytes, at most ``FRAME_MAX``."""
+    return kind.to_bytes(1, "big") + length.to_bytes(4, "big")
 
 
 def encode_json(value: object) -> bytes:
@@ -144,7 +151,13 @@ class Decoder:
         """Whether no frame is half-received."""
         return not self._buffer
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def unread(self) -> bytes:
+        """Take out the bytes of the frame that is half-received."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+    def feed(self, data: bytes | memoryview) -> list[Frame]:
         """The frames that ``data`` completes.
 
         Raises:

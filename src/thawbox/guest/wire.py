@@ -138,6 +138,50 @@ class Connection:
                 raise Gone from None
         return self.frames.pop(0)
 
+    def take_stream(self, take: "Callable[[memoryview], None]") -> bytes:
+        """Hand the payloads of DATA frames to ``take``, as they come; returns what END carries.
+
+        The pieces are good during the call only: they lie in one buffer, since fresh memory for every frame costs more
+        in here than what is done with it.
+
+        Raises:
+            Gone: the client closed or broke the protocol before END.
+            Refused: a frame of another kind.
+        """
+        while self.frames:
+            kind, payload = self.frames.pop(0)
+            if kind != protocol.DATA:
+                return _end(kind, payload)
+            take(memoryview(payload))
+        with memoryview(bytearray(protocol.HEADER + protocol.BLOCK)) as buffer:
+            rest = self._decoder.unread()  # came with the request, so it fits
+            filled, left = len(rest), 0  # ``left``: what the frame's payload still lacks
+            buffer[:filled] = rest
+            while True:
+                at = 0
+                while filled - at >= (1 if left else protocol.HEADER):
+                    if left:
+                        piece = min(left, filled - at)
+                        take(buffer[at : at + piece])
+                        at, left = at + piece, left - piece
+                        continue
+                    length = int.from_bytes(buffer[at + 1 : at + protocol.HEADER], "big")
+                    if buffer[at] != protocol.DATA or length > protocol.FRAME_MAX:
+                        self._start(bytes(buffer[at:filled]))
+                        return _end(*self.next_frame())
+                    at, left = at + protocol.HEADER, length
+                buffer[: filled - at] = buffer[at:filled]
+                filled -= at
+                # All of it at once, up to the next header, which is sure to come: waking up for less costs the most.
+                room = buffer[filled : left + protocol.HEADER]
+                try:
+                    count = self.sock.recv_into(room, 0, _socket.MSG_WAITALL)
+                except OSError:
+                    raise Gone from None
+                if not count:
+                    raise Gone
+                filled += count
+
     def send(self, kind: int, payload: bytes = b"") -> None:
         """Send one frame; waits until the client takes it.
 
@@ -154,7 +198,7 @@ class Connection:
         """
         self.send_bytes(protocol.encode_object(kind, value))
 
-    def send_bytes(self, data: bytes) -> None:
+    def send_bytes(self, data: bytes | memoryview) -> None:
         """Send frames that are encoded already.
 
         Raises:
@@ -181,6 +225,12 @@ class Connection:
                     return
         except OSError:
             pass
+
+
+def _end(kind: int, payload: bytes) -> bytes:
+    if kind != protocol.END:
+        raise Refused("INVALID", "only DATA and END may follow")
+    return payload
 
 
 if TYPE_CHECKING:

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import secrets
+from typing import Any
 
 import pytest
 
 from thawbox.errors import GuestFault
-from thawbox.guest import client, protocol
+from thawbox.guest import channel, client, protocol
 from thawbox.guest.channel import connect
 from thawbox.guest.client import Endpoint, GuestError
 
@@ -136,3 +137,22 @@ async def test_wait_ready_does_not_wait_for_a_wrong_secret(endpoint: Endpoint) -
 def encode_start(endpoint: Endpoint) -> bytes:
     """The part of a request that admits us."""
     return protocol.encode_request("ping", endpoint.secret)[: protocol.PREFIX_LENGTH]
+
+
+async def test_a_connection_that_is_not_accepted_is_tried_again(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "CONNECT_AGAIN_S", 0.01)
+    opened = asyncio.open_connection
+    calls = 0
+
+    async def first_is_ignored(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await asyncio.Event().wait()
+        return await opened(*args, **kwargs)
+
+    monkeypatch.setattr(asyncio, "open_connection", first_is_ignored)
+    assert "pid" in await client.ping(endpoint)
+    assert calls == 2

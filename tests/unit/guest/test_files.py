@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import socket
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from thawbox.guest import client
+from thawbox.guest import client, protocol
 from thawbox.guest.channel import connect
 from thawbox.guest.client import Endpoint, GuestError
 from thawbox.guest.files import is_root
@@ -75,6 +76,46 @@ async def test_write_makes_folders_and_the_file(endpoint: Endpoint, tmp_path: Pa
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
     assert await client.write_file(endpoint, str(path), b"") == 0
     assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("step", [1, 7, 4099, 70_000, 1 << 22])
+async def test_written_bytes_are_exact_however_they_are_cut(
+    endpoint: Endpoint, tmp_path: Path, step: int
+) -> None:
+    sizes = (0, 1, 4, 5, 6, 999) if step < 100 else (0, 3, 100_000, protocol.BLOCK, protocol.FRAME_MAX, 1)
+    payloads = [os.urandom(size) for size in sizes]
+    frames = b"".join(protocol.encode_frame(protocol.DATA, payload) for payload in payloads)
+    path = tmp_path / "cut"
+    request = protocol.encode_request("write", endpoint.secret, {"path": str(path)})
+    sent = request + frames + protocol.encode_frame(protocol.END)
+    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+    writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for at in range(0, len(sent), step):
+        writer.write(sent[at : at + step])
+        await writer.drain()
+        await asyncio.sleep(0)
+    answer = protocol.Decoder(protocol.FROM_GUEST).feed(await reader.read())
+    writer.close()
+    assert [kind for kind, _ in answer] == [protocol.RESULT]
+    assert path.read_bytes() == b"".join(payloads)
+
+
+@pytest.mark.parametrize("before", [0, 10, 100_000])
+async def test_only_data_may_stand_before_the_end(endpoint: Endpoint, tmp_path: Path, before: int) -> None:
+    async with connect(endpoint, "write", {"path": str(tmp_path / "f")}) as channel:
+        await channel.send(protocol.DATA, b"x" * before)
+        await channel.send(protocol.STDIN, b"y" * before)
+        with pytest.raises(GuestError) as caught:
+            await channel.receive()
+    assert caught.value.code == "INVALID"
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_large_file_is_read_exactly(endpoint: Endpoint, tmp_path: Path) -> None:
+    data = os.urandom(3 * protocol.BLOCK + 17)
+    (tmp_path / "large").write_bytes(data)
+    assert await content(endpoint, tmp_path / "large") == data
+    assert await content(endpoint, tmp_path / "large", 5, protocol.BLOCK + 1) == data[5 : protocol.BLOCK + 6]
 
 
 async def test_an_overwritten_file_keeps_its_mode_unless_told(endpoint: Endpoint, tmp_path: Path) -> None:
