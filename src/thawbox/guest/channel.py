@@ -17,8 +17,8 @@ Object = dict[str, Any]
 CONNECT_S = 8.0
 """Less than any operation may take, so that it is known whether a request was handed over."""
 CONNECT_AGAIN_S = 1.0
-"""After which a connection that nobody has accepted is tried anew. An agent accepts at once, but a guest in which an
-old connection from our very port is ending may, once in ten thousand, ignore the new one for good."""
+"""After which a connection that nobody has accepted is tried anew, from another port. An agent accepts at once, but
+about one connection in ten thousand stays unanswered for good, and the next one does not. Why is not known."""
 READ_AHEAD = 256 * 1024
 """Bytes that may wait for us; twice as many, and we stop reading."""
 QUICK_S = 10.0
