@@ -150,6 +150,7 @@ async def test_a_connection_that_is_not_accepted_is_tried_again(
         nonlocal calls
         calls += 1
         if calls == 1:
+            monkeypatch.setattr(channel, "CONNECT_AGAIN_S", 10)
             await asyncio.Event().wait()
         return await opened(*args, **kwargs)
 
