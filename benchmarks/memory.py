@@ -19,7 +19,7 @@ from bench.server import Server, running
 
 from thawbox.node.cgroups import Cgroup
 
-SANDBOX_LIMIT_MB = 26.0
+SANDBOX_LIMIT_MB = 23.0
 SERVER_LIMIT_MB = 200.0
 RECIPE: dict[str, Any] = {
     "alias": "bench-memory",
