@@ -8,7 +8,7 @@ import click
 
 from thawbox.settings import load
 
-from .catalog import ask
+from .local import ask
 from .options import json_option, state_option
 from .terminal import print_json, print_table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,18 +22,10 @@ class Finished:
     stderr: bytes
 
 
-def run_plain(
-    gateway: httpx.Client,
-    command: Sequence[str],
-    *,
-    timeout_s: int,
-    variables: Mapping[str, str] | None = None,
-) -> Finished:
+def run_plain(gateway: httpx.Client, command: Sequence[str], *, timeout_s: int) -> Finished:
     """Run ``command`` in one request, output as text: bytes that are not UTF-8 come as replacement characters."""
-    body: dict[str, Any] = {"command": command[0], "args": list(command[1:]), "timeout": timeout_s}
-    if variables:
-        body["env"] = dict(variables)
-    result = _call(gateway, "POST", "/commands/run", timeout_s, json=body)
+    body = {"command": command[0], "args": list(command[1:]), "timeout": timeout_s}
+    result = _call(gateway, "/commands/run", timeout_s, body)
     return Finished(
         exit_code=int(result["exit_code"]),
         stdout=str(result.get("stdout") or "").encode(),
@@ -48,13 +40,13 @@ def execute_python(gateway: httpx.Client, code: str, *, timeout_s: int) -> dict[
         Unreachable: the sandbox does not answer.
         Refused: the gateway refused.
     """
-    return _call(gateway, "POST", "/execute", timeout_s, json={"code": code, "timeout": timeout_s})
+    return _call(gateway, "/execute", timeout_s, {"code": code, "timeout": timeout_s})
 
 
-def _call(gateway: httpx.Client, method: str, path: str, timeout_s: int, **extra: Any) -> dict[str, Any]:
+def _call(gateway: httpx.Client, path: str, timeout_s: int, body: dict[str, Any]) -> dict[str, Any]:
     patience = httpx.Timeout(timeout_s + _ANSWER_GRACE_S, connect=5)
     try:
-        return answer(gateway.request(method, path, timeout=patience, **extra))
+        return answer(gateway.post(path, timeout=patience, json=body))
     except httpx.TransportError as error:
         reason = str(error) or type(error).__name__
         raise Unreachable(f"The sandbox at {gateway.base_url} does not answer: {reason}.") from error

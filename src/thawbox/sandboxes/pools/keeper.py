@@ -93,7 +93,7 @@ class Pools:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        gone = [one for pool in self._pools.values() for one in (*pool.ready, *pool.shells)]
+        gone = [one for pool in self._pools.values() for one in pool.take_all()]
         self._pools.clear()
         await self._discard(gone)
         await asyncio.gather(*self._discards)
@@ -147,10 +147,7 @@ class Pools:
 
     async def give_up(self) -> bool:
         """Discard all that wait, because memory is wanted; whether there were any."""
-        gone = [one for pool in self._pools.values() for one in (*pool.ready, *pool.shells)]
-        for pool in self._pools.values():
-            pool.ready.clear()
-            pool.shells.clear()
+        gone = [one for pool in self._pools.values() for one in pool.take_all()]
         await self._discard(gone)
         return bool(gone)
 
@@ -200,7 +197,7 @@ class Pools:
                 pool.published = True
             elif pool.published or now - pool.since > RETRY_S:
                 del self._pools[key]
-                gone += [*pool.ready, *pool.shells]
+                gone += pool.take_all()
                 metrics.POOL_READY.labels(template=pool.template).set(0)
         self._aim()
         for pool in self._pools.values():

@@ -47,6 +47,13 @@ class Pool:
                 return container
         return None
 
+    def take_all(self) -> list[Container]:
+        """Taken out: everything, dead or alive."""
+        gone = [*self.ready, *self.shells]
+        self.ready.clear()
+        self.shells.clear()
+        return gone
+
     def surplus(self) -> list[Container]:
         """Taken out: the dead, and what is beyond the target."""
         gone = []
