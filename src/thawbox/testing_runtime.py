@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from thawbox.errors import RuntimeFault
+from thawbox.guest.client import Endpoint
 from thawbox.node import cgroups, spec
 from thawbox.node.container import Container, Greeting
 from thawbox.node.layout import Layout
@@ -122,6 +123,10 @@ class FakeRuntime:
         """No entry, and the slot is free."""
         if self.table.pop(container.id, None) is not None:
             self.slots.remove(container.slot.index)
+
+    def endpoint(self, slot: int, secret: str) -> Endpoint:
+        """Nobody listens there."""
+        return self.container("", slot=slot, secret=secret, disk_gb=1, internet=False).endpoint
 
     def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
         """A value; nothing of it exists."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SANDBOXES_MAX = 10_000
-"""Sandboxes that are counted; beyond it the one that was quiet longest is forgotten."""
+SANDBOXES_MAX = 2048
+"""Sandboxes that are counted, twice as many as a node can have running; beyond it the one that was quiet longest is
+forgotten."""
 SAMPLES = 500
 """Durations that the 95th percentile is of."""
 

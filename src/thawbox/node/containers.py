@@ -21,7 +21,7 @@ from thawbox.errors import RuntimeFault
 from thawbox.guest import client
 
 from . import cgroups, firewall, gvisor, leftovers, programs, reaper, spec
-from .container import Container, Greeting, while_alive
+from .container import AGENT_PORT, Container, Greeting, while_alive
 from .layout import Layout
 from .slots import Slots
 
@@ -160,6 +160,10 @@ class Node:
         clock.lap("restore")
         await self._wait(container, greet)
         clock.lap("agent")
+
+    def endpoint(self, slot: int, secret: str) -> client.Endpoint:
+        """Where the agent of the container in that slot listens."""
+        return client.Endpoint(self.slots.network.slot(slot).guest_address, AGENT_PORT, secret)
 
     def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
         """The container of this name, which runs already and holds that slot. Nothing is asked or changed."""

@@ -36,7 +36,7 @@ from .events import Events
 from .garbage import Pins, retire_versions
 from .home import Home, reason_of_death
 from .pools.keeper import Pools
-from .recovery import container_of, reconcile
+from .recovery import reconcile
 from .states import Action, applies, in_words
 
 log = logs.get(__name__)
@@ -194,7 +194,7 @@ class SandboxService:
             raise SandboxEnded(f"Sandbox {sandbox.id} has ended: {sandbox.reason or 'it died'}{remedy}")
         if sandbox.status != "running" or sandbox.slot is None:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} is {in_words(sandbox.status)}")
-        return container_of(self._home, sandbox).endpoint
+        return self._home.node.endpoint(sandbox.slot, sandbox.secret)
 
     async def defaults(self, sandbox: SandboxRow) -> SandboxDefaults:
         """What its template says about where and as whom commands run."""

@@ -248,7 +248,7 @@ async def test_results_beyond_the_limit_are_said_to_be_missing(
 
 async def test_a_program_that_writes_nonsense_as_its_results(gate: Gate) -> None:
     source = (
-        "import os, sys\nr = sys.modules['thawbox_run']._Results.fd\n"
+        "import os, sys\nr = sys.modules['thawbox_run'].Results.fd\n"
         'os.write(r, b\'\\xff{nonsense\\n[1]\\n{"kind": "result", "data": {"text/html": NaN}}\\n\''
         ' b\'{"kind": "result", "data": {"text/html": [5], "application/json": "\\\\ud800"}}\\n\')\n'
     )

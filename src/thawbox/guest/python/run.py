@@ -6,7 +6,8 @@ The code comes on standard input. Results leave on the descriptor that ``THAWBOX
 
 ``result`` is the value of the last line if that is an expression; ``display`` is what was shown, or left open.
 
-The code must not notice us. So nothing is imported before it is needed, and nothing of ours is in its namespace. A
+The code must not notice us. So nothing is imported before it is needed, and nothing of ours is in its namespace. What
+``print(1)`` does not need lies in files beside this one: every start compiles this one anew, 1 ms for 100 lines. A
 process that has more than one program to run in its life calls ``prepare`` early and ``execute`` in a fork.
 """
 
@@ -16,8 +17,6 @@ import sys
 RESULT_FD = "THAWBOX_RESULT_FD"
 FILE = "main.py"
 """What the code is called in tracebacks."""
-LINE_MAX = 8 << 20
-"""Bytes of one line of results; what is larger is left out."""
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -56,8 +55,8 @@ def execute(source, result_fd):
 
     Its traceback is printed. Descriptors, working folder, environment and user are those of this process.
     """
-    _Results.fd = result_fd
-    _Results.pid = os.getpid()
+    Results.fd = result_fd
+    Results.pid = os.getpid()
     prepare()
     sys.stdout.reconfigure(line_buffering=True)  # what was printed is not lost if we are killed
     sys.argv = [FILE]
@@ -78,36 +77,20 @@ def execute(source, result_fd):
         _show_figures()
         raise
     except BaseException as error:
-        _print(error)
+        try:
+            import thawbox_errors
+
+            thawbox_errors.show(error, globals())
+        except Exception:  # the code has spoilt imports, or what errors are printed with
+            sys.__excepthook__(type(error), error, error.__traceback__)
         status = 130 if isinstance(error, KeyboardInterrupt) else 1
     _show_figures()
     return status
 
 
-def send(kind, data):
-    """Tell ``data``, a table of MIME types; what is no JSON, or too large, is left out.
+class Results:
+    """Where results go, and which process has them."""
 
-    Only the process that was started has results, not what it forks.
-    """
-    if _Results.fd is None or os.getpid() != _Results.pid or not data:
-        return
-    try:
-        import json
-    except ImportError:  # Debian's python3-minimal has none
-        return
-    try:
-        line = json.dumps({"kind": kind, "data": data}).encode() + b"\n"
-    except (TypeError, ValueError, RecursionError):
-        return
-    rest = memoryview(line if len(line) <= LINE_MAX else b"")
-    try:
-        while rest:
-            rest = rest[os.write(_Results.fd, rest) :]
-    except OSError:
-        _Results.fd = None  # nobody listens
-
-
-class _Results:
     fd = None
     pid = 0
 
@@ -132,41 +115,17 @@ def _run(source, namespace):
     exec(code, namespace)
     if last is None:
         return None
-    expression = compile(_ast.Expression(last.value), FILE, "eval", _future_flags(source, code), True)
-    return eval(expression, namespace)
+    flags = 0
+    if b"__future__" in source:
+        import __future__
 
-
-def _future_flags(source, code):
-    if b"__future__" not in source:
-        return 0
-    import __future__
-
-    flags = [getattr(__future__, name).compiler_flag for name in __future__.all_feature_names]
-    return sum({code.co_flags & flag for flag in flags})
-
-
-def _print(error):
-    """The traceback as it would look without us."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals is globals():
-        trace = trace.tb_next
-    error.__traceback__ = trace
-    try:
-        sys.stdout.flush()
-        if sys.excepthook is not sys.__excepthook__:
-            sys.excepthook(type(error), error, trace)
-        else:
-            # The interpreter's own hook looks for a file with the code's name; this one asks our loader.
-            import traceback
-
-            traceback.print_exception(type(error), error, trace)
-        sys.stderr.flush()
-    except Exception:
-        sys.__excepthook__(type(error), error, trace)
+        for name in __future__.all_feature_names:
+            flags |= code.co_flags & getattr(__future__, name).compiler_flag
+    return eval(compile(_ast.Expression(last.value), FILE, "eval", flags, True), namespace)
 
 
 def _show_figures():
-    if "matplotlib.pyplot" in sys.modules and os.getpid() == _Results.pid:
+    if "matplotlib.pyplot" in sys.modules and os.getpid() == Results.pid:
         try:
             import thawbox_figures
 
@@ -179,44 +138,21 @@ class _Finder:
     """Finds the modules beside this one, and steps in when a plotting library is imported."""
 
     def __init__(self):
-        self._hooks = {"matplotlib": _use_our_backend, "plotly.basedatatypes": _catch_plotly}
+        self.awaited = {"matplotlib", "plotly.basedatatypes"}
 
     def find_spec(self, name, path=None, target=None):
         if name.startswith("thawbox_"):
-            from importlib.util import spec_from_file_location
+            # importlib.util's own, which is slow to import.
+            from _frozen_importlib_external import spec_from_file_location
 
             file = os.path.join(_FOLDER, name + ".py")
             return spec_from_file_location(name, file) if os.path.exists(file) else None
-        hook = self._hooks.pop(name, None)
-        if hook is None:
+        if name not in self.awaited:
             return None
-        for finder in sys.meta_path:
-            find = None if finder is self else getattr(finder, "find_spec", None)
-            spec = None if find is None else find(name, path, target)
-            if spec is not None:
-                if hasattr(spec.loader, "exec_module"):
-                    spec.loader.exec_module = _followed_by(spec.loader.exec_module, hook)
-                return spec
-        return None
+        self.awaited.discard(name)
+        import thawbox_plots
 
-
-def _followed_by(exec_module, hook):
-    def exec_then_hook(module):
-        exec_module(module)
-        hook(module)
-
-    return exec_then_hook
-
-
-def _use_our_backend(matplotlib):
-    if "MPLBACKEND" not in os.environ:
-        matplotlib.use("module://thawbox_figures")
-
-
-def _catch_plotly(module):
-    import thawbox_rich
-
-    module.BaseFigure.show = thawbox_rich.show_plotly
+        return thawbox_plots.spec_with_hook(self, name, path, target)
 
 
 if __name__ == "__main__":

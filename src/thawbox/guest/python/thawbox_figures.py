@@ -3,7 +3,7 @@
 import base64
 import io
 
-import thawbox_run
+import thawbox_results
 from matplotlib._pylab_helpers import Gcf
 from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -32,5 +32,5 @@ def show(*_args, **_kwargs):
     for manager in Gcf.get_all_fig_managers():
         picture = io.BytesIO()
         manager.canvas.figure.savefig(picture, format="png", bbox_inches="tight")
-        thawbox_run.send("display", {"image/png": base64.b64encode(picture.getvalue()).decode()})
+        thawbox_results.send("display", {"image/png": base64.b64encode(picture.getvalue()).decode()})
     Gcf.destroy_all()

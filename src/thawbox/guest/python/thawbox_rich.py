@@ -1,6 +1,6 @@
 """Values as MIME types: what a notebook would show of them. For the template's own Python."""
 
-import thawbox_run
+import thawbox_results
 
 TEXT_MAX = 1 << 20
 """Characters of a value's repr."""
@@ -20,12 +20,12 @@ _METHODS = (
 def send_value(value):
     """Tell the value of the code's last line. What its own ``__repr__`` raises passes through."""
     text = repr(value)
-    thawbox_run.send("result", {**_rich(value), "text/plain": text[:TEXT_MAX]})
+    thawbox_results.send("result", {**_rich(value), "text/plain": text[:TEXT_MAX]})
 
 
 def show_plotly(figure, *_args, **_kwargs):
     """In place of a plotly figure's ``show``, which would open a browser."""
-    thawbox_run.send("display", _rich(figure))
+    thawbox_results.send("display", _rich(figure))
 
 
 def _rich(value):

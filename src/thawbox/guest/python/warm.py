@@ -210,7 +210,7 @@ def main():
     runner = load("run")
     fresh = load("thawbox_fresh")
     runner.prepare()
-    import_all(sys.argv[4:])
+    import_all(["thawbox_errors", "thawbox_rich", *sys.argv[4:]])
     gc.collect()
     gc.freeze()  # else a collection in a child would copy all of it
     claim, fds = serve(claims, idle, count)

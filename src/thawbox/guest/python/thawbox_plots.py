@@ -1,0 +1,38 @@
+"""What changes in plotting libraries when the code imports them. For the template's own Python."""
+
+import os
+import sys
+
+
+def spec_with_hook(asked, name, path, target):
+    """What the finders other than ``asked`` find, made so that the library is changed once it is loaded."""
+    for finder in sys.meta_path:
+        find = None if finder is asked else getattr(finder, "find_spec", None)
+        spec = None if find is None else find(name, path, target)
+        if spec is not None:
+            if hasattr(spec.loader, "exec_module"):
+                spec.loader.exec_module = _followed_by(spec.loader.exec_module, _HOOKS[name])
+            return spec
+    return None
+
+
+def _followed_by(exec_module, hook):
+    def exec_then_hook(module):
+        exec_module(module)
+        hook(module)
+
+    return exec_then_hook
+
+
+def _use_our_backend(matplotlib):
+    if "MPLBACKEND" not in os.environ:
+        matplotlib.use("module://thawbox_figures")
+
+
+def _catch_plotly(module):
+    import thawbox_rich
+
+    module.BaseFigure.show = thawbox_rich.show_plotly
+
+
+_HOOKS = {"matplotlib": _use_our_backend, "plotly.basedatatypes": _catch_plotly}
