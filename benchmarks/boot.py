@@ -8,20 +8,18 @@ as the container's only program, until the container is gone.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-from bench import machine, options
+import aiohttp
+from bench import claims, machine, options
 from bench.figures import Aim, Report, Series, Table, gather, ratio
 from bench.local import Laps, Local, opened
 from bench.server import Server, running
-
-from thawbox.store import sandboxes
-from thawbox.store.database import Database, open_database
 
 WARM_UP = 3
 LIMIT_MS = 180.0
@@ -75,27 +73,24 @@ def main() -> None:
 
 
 async def _measure(server: Server, template_id: str, n: int, concurrencies: list[int]) -> list[Way]:
-    database = await open_database(server.settings)
-    client = httpx.AsyncClient(timeout=120, trust_env=False)
-    try:
-        async with opened(server, template_id) as local:
-            ways = _ways(server, client, database, local)
-            for way in ways:
-                for _ in range(WARM_UP):
-                    await way.once()
-            for concurrency in concurrencies:
-                # Turn and turn about, so that whatever else the machine does meets all ways alike.
-                for _ in range(math.ceil(n / concurrency)):
-                    for way in ways:
-                        batch = await asyncio.gather(
-                            *(way.once() for _ in range(concurrency)), return_exceptions=True
-                        )
-                        kept = way.results.setdefault(concurrency, [])
-                        kept += [_sample(one) for one in batch]
-            return ways
-    finally:
-        await client.aclose()
-        await database.close()
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as client,
+        opened(server, template_id) as local,
+    ):
+        ways = _ways(server, client, local)
+        for way in ways:
+            for _ in range(WARM_UP):
+                await way.once()
+        for concurrency in concurrencies:
+            # Turn and turn about, so that whatever else the machine does meets all ways alike.
+            for _ in range(math.ceil(n / concurrency)):
+                for way in ways:
+                    batch = await asyncio.gather(
+                        *(way.once() for _ in range(concurrency)), return_exceptions=True
+                    )
+                    kept = way.results.setdefault(concurrency, [])
+                    kept += [_sample(one) for one in batch]
+        return ways
 
 
 def _sample(result: Laps | BaseException) -> Laps | Exception:
@@ -104,9 +99,9 @@ def _sample(result: Laps | BaseException) -> Laps | Exception:
     return result
 
 
-def _ways(server: Server, client: httpx.AsyncClient, database: Database, local: Local) -> list[Way]:
+def _ways(server: Server, client: aiohttp.ClientSession, local: Local) -> list[Way]:
     async def over_http() -> Laps:
-        return await _over_http(server, client, database)
+        return await _over_http(server, client)
 
     return [
         Way("http", over_http),
@@ -116,34 +111,30 @@ def _ways(server: Server, client: httpx.AsyncClient, database: Database, local: 
     ]
 
 
-async def _over_http(server: Server, client: httpx.AsyncClient, database: Database) -> Laps:
+async def _over_http(server: Server, client: aiohttp.ClientSession) -> Laps:
     key = {"Authorization": f"Bearer {server.key}"}
     began = time.perf_counter()
-    made = await client.post(
-        f"{server.url}/v1/sandboxes", headers=key, json={"template_name": RECIPE["alias"]}
-    )
-    if made.status_code != 201:
-        raise RuntimeError(f"create: {made.status_code} {made.text}")
+    url = f"{server.url}/v1/sandboxes"
+    status, made = await claims.answer(client.post(url, headers=key, json={"template_name": RECIPE["alias"]}))
+    if status != 201:
+        raise RuntimeError(f"create: {status} {made!r}")
     created = time.perf_counter()
-    sandbox = made.json()
+    sandbox = json.loads(made)
     try:
         token = {"Authorization": f"Bearer {sandbox['auth_token']}"}
-        ran = await client.post(
-            f"{sandbox['public_host']}/commands/run", headers=token, json={"command": "true"}
+        status, ran = await claims.answer(
+            client.post(f"{sandbox['public_host']}/commands/run", headers=token, json={"command": "true"})
         )
         ended = time.perf_counter()
-        if ran.status_code != 200 or ran.json()["exit_code"] != 0:
-            raise RuntimeError(f"command: {ran.status_code} {ran.text}")
-        async with database.read() as connection:
-            row = await sandboxes.get(connection, sandbox["id"])
-        assert row is not None
-        if row.boot_path == "cold":
+        if status != 200 or json.loads(ran)["exit_code"] != 0:
+            raise RuntimeError(f"command: {status} {ran!r}")
+        if sandbox["boot_path"] == "cold":
             raise RuntimeError("the sandbox was booted cold")
-        noted = dict(row.timings or {})
+        noted = dict(sandbox["timings"] or {})
         noted.pop("total")
         create_ms = (created - began) * 1000
         command_ms = (ended - created) * 1000
-        inside_ms = ran.json()["execution_time"] * 1000
+        inside_ms = json.loads(ran)["execution_time"] * 1000
         return {
             "create": create_ms,
             **{f"create: {stage}": took for stage, took in noted.items()},
@@ -154,7 +145,7 @@ async def _over_http(server: Server, client: httpx.AsyncClient, database: Databa
             "total": (ended - began) * 1000,
         }
     finally:
-        await client.delete(f"{server.url}/v1/sandboxes/{sandbox['id']}", headers=key)
+        await claims.answer(client.delete(f"{url}/{sandbox['id']}", headers=key))
 
 
 def _report(

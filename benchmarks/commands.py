@@ -7,11 +7,12 @@ of an import and a describe(). new interpreter: the same code by `python3 -c` in
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
-import httpx
-from bench import machine, options
+import aiohttp
+from bench import claims, machine, options
 from bench.figures import Aim, Report, Series, Table, gather, ratio
 from bench.server import Server, running
 
@@ -55,17 +56,19 @@ async def _measure(server: Server, template: str, n: int) -> tuple[dict[str, Ser
         raise SystemExit(f"create: {made.status_code} {made.text}")
     sandbox = made.json()
     token = {"Authorization": f"Bearer {sandbox['auth_token']}"}
-    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
     try:
-        async with httpx.AsyncClient(
-            base_url=sandbox["public_host"], headers=token, limits=limits, timeout=60, trust_env=False
+        async with aiohttp.ClientSession(
+            sandbox["public_host"].rstrip("/") + "/",
+            headers=token,
+            connector=aiohttp.TCPConnector(limit=AT_ONCE),
+            timeout=aiohttp.ClientTimeout(total=60),
         ) as client:
             return await _series(client, n)
     finally:
         server.api.delete(f"/v1/sandboxes/{sandbox['id']}")
 
 
-async def _series(client: httpx.AsyncClient, n: int) -> tuple[dict[str, Series], list[str]]:
+async def _series(client: aiohttp.ClientSession, n: int) -> tuple[dict[str, Series], list[str]]:
     requests: dict[str, tuple[str, Body]] = {
         "true": ("/commands/run", {"command": "true"}),
         "true, argv": ("/commands/run", {"command": "true", "args": []}),
@@ -104,14 +107,14 @@ async def _series(client: httpx.AsyncClient, n: int) -> tuple[dict[str, Series],
     return found, notes
 
 
-async def _once(client: httpx.AsyncClient, path: str, body: Body) -> tuple[float, int, float]:
+async def _once(client: aiohttp.ClientSession, path: str, body: Body) -> tuple[float, int, float]:
     """Milliseconds, exit code, and the seconds inside."""
     began = time.perf_counter()
-    answer = await client.post(path, json=body)
+    status, answer = await claims.answer(client.post(path.lstrip("/"), json=body))
     took = (time.perf_counter() - began) * 1000
-    if answer.status_code != 200:
-        raise RuntimeError(f"{path}: {answer.status_code} {answer.text}")
-    said = answer.json()
+    if status != 200:
+        raise RuntimeError(f"{path}: {status} {answer!r}")
+    said = json.loads(answer)
     return took, said["exit_code"], said["execution_time"]
 
 

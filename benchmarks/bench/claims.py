@@ -1,24 +1,29 @@
-"""Sandboxes asked for over HTTP by clients that do nothing else, and which way each was made."""
+"""Sandboxes asked for over HTTP by clients that do nothing else, and which way each was made.
+
+The client shares two cores with what it measures, so it is a cheap one: aiohttp takes 0.14 ms of a core for a
+request, httpx 0.9, and 1.5 with twenty under way.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
-
-from thawbox.store import sandboxes
-from thawbox.store.database import Database, open_database
+import aiohttp
 
 from .figures import Series, gather
 from .server import Server
 
-# Given up before the server closes them (after 5 s without a request), so that none is used as it closes.
-_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2)
-_TIMEOUT = httpx.Timeout(300)
+_KEEP_S = 20
+"""Connections are given up before the server closes them (after 30 s without a request), so that none is used as it
+closes."""
+_FAILURES = (RuntimeError, aiohttp.ClientError, TimeoutError)
+_TIMEOUT = aiohttp.ClientTimeout(total=300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +37,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Asks the server, as its organisation's user, and its database, for what the API does not tell."""
+    """Asks the server, as its organisation's user."""
 
     server: Server
-    http: httpx.AsyncClient
-    database: Database
+    http: aiohttp.ClientSession
 
     async def claim(self, template: str) -> Claim:
         """Create, run `true`, delete.
 
         Raises:
             RuntimeError: the server or the sandbox refused.
-            httpx.HTTPError: no answer.
+            aiohttp.ClientError, TimeoutError: no answer.
         """
         async with self.sandbox(template) as claim:
             return claim
@@ -53,28 +57,29 @@ class Client:
         """The same; the sandbox lives as long as the block."""
         key = {"Authorization": f"Bearer {self.server.key}"}
         began = time.perf_counter()
-        made = await self.http.post(
-            f"{self.server.url}/v1/sandboxes", headers=key, json={"template_name": template}
-        )
+        url = f"{self.server.url}/v1/sandboxes"
+        status, made = await answer(self.http.post(url, headers=key, json={"template_name": template}))
         created = time.perf_counter()
-        if made.status_code != 201:
-            raise RuntimeError(f"create: {made.status_code} {made.text}")
-        sandbox = made.json()
+        if status != 201:
+            raise RuntimeError(f"create: {status} {made!r}")
+        sandbox = json.loads(made)
         try:
-            ran = await self.http.post(
-                f"{sandbox['public_host']}/commands/run",
-                headers={"Authorization": f"Bearer {sandbox['auth_token']}"},
-                json={"command": "true"},
+            status, ran = await answer(
+                self.http.post(
+                    f"{sandbox['public_host']}/commands/run",
+                    headers={"Authorization": f"Bearer {sandbox['auth_token']}"},
+                    json={"command": "true"},
+                )
             )
             ended = time.perf_counter()
-            if ran.status_code != 200 or ran.json()["exit_code"] != 0:
-                raise RuntimeError(f"command: {ran.status_code} {ran.text}")
-            path = await self._boot_path(sandbox["id"])
+            if status != 200 or json.loads(ran)["exit_code"] != 0:
+                raise RuntimeError(f"command: {status} {ran!r}")
+            path = sandbox["boot_path"] or "unknown"
             yield Claim((created - began) * 1000, (ended - began) * 1000, path)
         finally:
-            gone = await self.http.delete(f"{self.server.url}/v1/sandboxes/{sandbox['id']}", headers=key)
-            if not gone.is_success:
-                raise RuntimeError(f"delete: {gone.status_code} {gone.text}")
+            status, said = await answer(self.http.delete(f"{url}/{sandbox['id']}", headers=key))
+            if status >= 400:
+                raise RuntimeError(f"delete: {status} {said!r}")
 
     async def burst(self, template: str, count: int) -> tuple[list[Claim | Exception], float]:
         """``count`` at the same time, all kept until the last has answered; and the seconds until then."""
@@ -90,7 +95,7 @@ class Client:
                     waited = True
                     await gate.wait()
                     return claim
-            except (RuntimeError, httpx.HTTPError) as error:
+            except _FAILURES as error:
                 if not waited:
                     await gate.wait()
                 return error
@@ -98,28 +103,28 @@ class Client:
         results = await asyncio.gather(*(one(number) for number in range(count)))
         return list(results), max(answered, default=began) - began
 
-    async def _boot_path(self, sandbox_id: str) -> str:
-        async with self.database.read() as connection:
-            row = await sandboxes.get(connection, sandbox_id)
-        return (row.boot_path if row else None) or "unknown"
-
 
 @asynccontextmanager
 async def client(server: Server) -> AsyncIterator[Client]:
     """A client whose connections are kept open."""
-    database = await open_database(server.settings)
-    try:
-        async with httpx.AsyncClient(timeout=_TIMEOUT, limits=_CONNECTIONS, trust_env=False) as http:
-            yield Client(server, http, database)
-    finally:
-        await database.close()
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_S)
+    async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as http:
+        yield Client(server, http)
+
+
+async def answer(
+    request: contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse],
+) -> tuple[int, bytes]:
+    """Status and body of what is answered to ``request``."""
+    async with request as response:
+        return response.status, await response.read()
 
 
 async def tried(client: Client, template: str) -> Claim | Exception:
     """A claim, or what went wrong: a failure is a figure too."""
     try:
         return await client.claim(template)
-    except (RuntimeError, httpx.HTTPError) as error:
+    except _FAILURES as error:
         return error
 
 
