@@ -32,7 +32,7 @@ from .layout import Layout
 DEFAULT_STATE = Path("/var/lib/thawbox")
 MODULE = Path(__file__).parents[3] / "runtime"
 """The Go module of a source checkout: gVisor, pinned, and what it is built with."""
-_SOURCES = ("go.sum", "main.go", "precompile/main.go")
+_SOURCES = ("go.sum", "main.go", "idle.go", "precompile/main.go")
 _VERSION = "20260905.0-160fafc42237"
 """Date and commit of the pinned module. No "release-" in front: that switches on checks for helper binaries."""
 HASH_FILE_SUFFIX = ".sha256"
