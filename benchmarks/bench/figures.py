@@ -13,6 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from thawbox.percentile import percentile
+
 PERCENTILES = (50, 90, 95, 99)
 
 
@@ -30,10 +32,7 @@ class Series:
 
     def percentile(self, rank: int) -> float:
         """The nearest-rank percentile; not a number without samples."""
-        if not self.values:
-            return math.nan
-        ordered = sorted(self.values)
-        return ordered[max(0, math.ceil(rank / 100 * len(ordered)) - 1)]
+        return percentile(self.values, rank)
 
     @property
     def median(self) -> float:

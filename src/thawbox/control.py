@@ -49,8 +49,15 @@ class Control:
     """The parts that the operations need."""
 
     def __init__(
-        self, layout: Layout, database: Database, pins: Pins, service: BuildService, pools: Pools
+        self,
+        layout: Layout,
+        database: Database,
+        pins: Pins,
+        service: BuildService,
+        pools: Pools,
+        agent_image: str,
     ) -> None:
+        self._agent_image = agent_image
         self._pools = pools
         self._layout = layout
         self._database = database
@@ -65,7 +72,7 @@ class Control:
         """
         match request.get("op"):
             case "gc":
-                yield asdict(await collect(self._layout, self._database, self._pins))
+                yield asdict(await collect(self._layout, self._database, self._pins, self._agent_image))
             case "pools":
                 yield {"pools": self._pools.figures()}
             case "catalogue":

@@ -20,6 +20,7 @@ from .build.stack import unmount_leftovers
 from .control import Control, socket_path
 from .control import listening as control_socket
 from .errors import RuntimeFault
+from .gateway import counters
 from .gateway.app import create_gateway
 from .gateway.callbacks import delivering
 from .gateway.context import GatewayContext
@@ -70,7 +71,12 @@ async def serve(settings: Settings) -> None:
                 events=parts.events,
             )
             control = Control(
-                parts.node.layout, parts.database, parts.pins, parts.builds, parts.sandboxes.pools
+                parts.node.layout,
+                parts.database,
+                parts.pins,
+                parts.builds,
+                parts.sandboxes.pools,
+                parts.node.agent_image.name,
             )
             async with control_socket(settings, control):
                 await _listen(settings, context)
@@ -137,6 +143,7 @@ async def _listen(settings: Settings, context: ApiContext) -> None:
     # What is there now stays. Looking through it for garbage would hold every request up for 60 ms now and then.
     gc.collect()
     gc.freeze()
+    context.events.on_deleted.append(counters.forget)
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     try:
         async with delivering(gateway):

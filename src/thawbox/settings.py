@@ -26,7 +26,9 @@ DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9
 class Settings(BaseSettings):
     """What an operator can choose. Sizes and times carry their unit in the name."""
 
-    model_config = SettingsConfigDict(env_prefix="THAWBOX_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="THAWBOX_", env_ignore_empty=True, frozen=True, extra="forbid"
+    )
 
     # Where we listen, and how clients see us.
     host: str = "127.0.0.1"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -150,11 +153,18 @@ def test_many_builds_and_deletes_leave_nothing(own_server: Server) -> None:
             assert sandbox.out("cat /number") == str(number)
         assert own_server.api.delete(f"/v1/templates/{build}").status_code == 200
     wait_for(lambda: not list((own_server.state / "run" / "bundles").iterdir()), "no pool without a template")
+    agents = list((own_server.state / "runtime").glob("agent-*"))
+    (own_server.state / "runtime" / "agent-0123456789abcdef.erofs").write_bytes(b"of an earlier release")
     done = own_server.thaw("gc", "--json")
     assert done.returncode == 0, done.stderr
+    assert list((own_server.state / "runtime").glob("agent-*")) == agents
     after = {name: files_below(own_server.state / name) for name in folders}
     clean["layers"] = after["layers"] = []  # the base image was there before
     assert after == clean
     assert [path.name for path in (own_server.state / "layers").iterdir()] == ["index"]
+    with contextlib.closing(sqlite3.connect(own_server.state / "thawbox.db")) as rows, rows:
+        rows.execute("UPDATE builds SET completed_at = completed_at - 31 * 86400")
+    aged = json.loads(own_server.thaw("gc", "--json").stdout)
+    assert (json.loads(done.stdout)["removed"]["builds"], aged["removed"]["builds"]) == (0, CYCLES)
     own_server.stop()
     assert left_on_machine(own_server) == NOTHING

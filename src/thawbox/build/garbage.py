@@ -8,12 +8,20 @@ import time
 from dataclasses import dataclass
 
 from thawbox.node.layout import Layout
-from thawbox.sandboxes.garbage import Pins, layers_of_versions, remove_unreferenced_uploads, retire_versions
-from thawbox.store import templates, uploads
+from thawbox.sandboxes.garbage import (
+    Pins,
+    layers_of_versions,
+    remove_old_agents,
+    remove_unreferenced_uploads,
+    retire_versions,
+)
+from thawbox.store import builds, templates, uploads
 from thawbox.store.database import Database
 
 from . import layers
 
+BUILDS_KEPT_S = 30 * 86_400
+"""How long a build that has ended can be asked for, if its template is gone or was built again since."""
 UPLOADS_KEPT_S = 3600
 """A build may still be asked for with what was uploaded this recently."""
 
@@ -26,13 +34,16 @@ class Freed:
     bytes: int
 
 
-async def collect(layout: Layout, database: Database, pins: Pins) -> Freed:
-    """Remove versions, images, layers and uploads that no template, sandbox or build needs, and downloads.
+async def collect(layout: Layout, database: Database, pins: Pins, agent_in_use: str | None = None) -> Freed:
+    """Remove versions, images, layers and uploads that no template, sandbox or build needs, downloads and old builds.
+
+    ``agent_in_use``: file name of the agent's image that the running server starts sandboxes with.
 
     Layers that only failed or deleted templates used are cache; they go too, base images among them.
     """
     async with database.write() as connection:
         await uploads.delete_before(connection, time.time() - UPLOADS_KEPT_S)
+        ended = await builds.delete_ended_before(connection, time.time() - BUILDS_KEPT_S)
     versions = await retire_versions(layout, database, pins)
     files = await remove_unreferenced_uploads(layout, database)
     keep = layers_of_versions(layout) | pins.names()
@@ -40,6 +51,7 @@ async def collect(layout: Layout, database: Database, pins: Pins) -> Freed:
     bases = await retire_versions(layout, database, pins)  # images whose layers have just gone
     cached = await asyncio.to_thread(_empty_cache, layout)
     logs = await _logs_of_nobody(layout, database)
+    agents = await remove_old_agents(layout, database, agent_in_use)
     return Freed(
         removed={
             "snapshots": versions.snapshots,
@@ -47,8 +59,10 @@ async def collect(layout: Layout, database: Database, pins: Pins) -> Freed:
             "layers": layer_count,
             "uploads": files.uploads,
             "logs": logs,
+            "builds": len(ended),
+            "agents": agents.agents,
         },
-        bytes=versions.bytes + bases.bytes + files.bytes + layer_bytes + cached,
+        bytes=versions.bytes + bases.bytes + files.bytes + layer_bytes + cached + agents.bytes,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,8 @@ from urllib.parse import quote
 
 import click
 import httpx
+
+from thawbox.percentile import percentile
 
 from .client import Refused, Server, answer, connect, is_loopback
 from .failure import FAILED, Failure
@@ -134,12 +135,6 @@ def _attempt(server: Server, gateway: httpx.Client, template: str) -> Sample:
         except Refused as error:
             if error.status != 404:
                 raise
-
-
-def percentile(values: Sequence[float], rank: int) -> float:
-    """The nearest-rank percentile of at least one value."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(rank / 100 * len(ordered)) - 1)]
 
 
 def _columns(samples: Sequence[Sample]) -> dict[str, list[float]]:

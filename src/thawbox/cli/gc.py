@@ -21,6 +21,9 @@ from .terminal import print_json, size
 def gc(state: Path | None, as_json: bool) -> None:
     """Remove layers, snapshots, uploads and downloads that no template, sandbox or build needs.
 
+    Builds that ended more than 30 days ago go too, except each template's last one, and guest agents of earlier
+    releases.
+
     Works on the state folder of this machine, whether or not the server runs. Prints what it freed.
 
     \b

@@ -35,8 +35,9 @@ def settings_page() -> str:
         "",
         _GENERATED,
         "A setting comes from the first of these that has it: a flag of `thaw serve`, an environment",
-        "variable, the TOML file that `THAWBOX_CONFIG` names, the default. The variable is `THAWBOX_` and the",
-        "key in capitals; lists and tables are written as JSON there. Unknown keys in the file are an error.",
+        "variable that is not empty, the TOML file that `THAWBOX_CONFIG` names, the default. The variable is",
+        "`THAWBOX_` and the key in capitals; lists and tables are written as JSON there. Unknown keys in the file are",
+        "an error.",
         "",
     ]
     for section, fields in _sections():

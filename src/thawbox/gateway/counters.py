@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from thawbox.percentile import percentile
+
 SANDBOXES_MAX = 2048
 """Sandboxes that are counted, twice as many as a node can have running; beyond it the one that was quiet longest is
-forgotten."""
+forgotten. One that is deleted is forgotten at once."""
 SAMPLES = 500
 """Durations that the 95th percentile is of."""
 
@@ -54,9 +56,8 @@ class Counters:
 
     @property
     def p95_ms(self) -> float:
-        """Nearest-rank 95th percentile of the recent durations."""
-        ordered = sorted(self.recent)
-        return ordered[max(0, -(-95 * len(ordered) // 100) - 1)] if ordered else 0.0
+        """95th percentile of the recent durations; 0 if there are none."""
+        return percentile(self.recent, 95) if self.recent else 0.0
 
 
 @dataclass
@@ -76,6 +77,11 @@ def counters_of(sandbox_id: str) -> Counters:
     while len(_counters) > SANDBOXES_MAX:
         _counters.popitem(last=False)
     return found
+
+
+def forget(sandbox_id: str) -> None:
+    """Nobody asks any more."""
+    _counters.pop(sandbox_id, None)
 
 
 @contextmanager

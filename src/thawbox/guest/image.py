@@ -59,6 +59,8 @@ _AGENT_FILES = (
     "watching.py",
     "wire.py",
 )
+AGENT_IMAGES = "agent-*.erofs"
+"""How images of agents are called; the asterisk stands for the hash of what is in it."""
 _TEMPLATE_SIDE = "python"
 """Folder of what runs on the template's own Python, whichever that is: these stay sources."""
 _LEFT_OUT = frozenset(
@@ -152,7 +154,7 @@ def build_agent_image(destination_dir: Path, python: Path = Path("/usr/bin/pytho
     inputs = _inputs(found, libraries, loader)
     digest = _digest(inputs)
     destination_dir.mkdir(parents=True, exist_ok=True)
-    final = destination_dir / f"agent-{digest[:16]}.erofs"
+    final = destination_dir / AGENT_IMAGES.replace("*", digest[:16])
     if not final.exists():
         with tempfile.TemporaryDirectory(prefix=".agent-", dir=destination_dir) as work:
             tree = Path(work) / "tree"

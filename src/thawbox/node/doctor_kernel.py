@@ -14,6 +14,7 @@ from thawbox.settings import Settings
 
 from . import cgroups, firewall, install, process, selftest
 from .finding import Finding, existing_parent
+from .layout import Layout
 
 _NEEDS_ROOT = "not tried: needs root"
 
@@ -43,7 +44,7 @@ async def _gvisor(settings: Settings) -> Finding:
             return Finding("gvisor", False, f"a sandbox does not start: {error.message}", why, _systrap_fix())
     detail = f"{version[0] if version else binary}; systrap starts"
     # Asking makes the agent's image if it is missing, so not before the test has been passed once.
-    if not selftest.verdict_path(settings).exists() or not selftest.is_proven(settings):
+    if not selftest.verdict_path(Layout(settings.state)).exists() or not selftest.is_proven(settings):
         why = "boot, freeze, thaw and TCP are proven together before the server uses a runsc"
         return Finding("gvisor", None, f"{detail}; self-test not passed yet", why, "scripts/setup")
     return Finding("gvisor", True, f"{detail}; self-test passed")

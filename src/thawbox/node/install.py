@@ -22,6 +22,7 @@ from pathlib import Path
 
 import httpx
 
+from thawbox import log
 from thawbox.errors import RuntimeFault, ThawboxError
 from thawbox.guest.image import build_agent_image
 from thawbox.settings import Settings, load
@@ -215,8 +216,10 @@ def _hash(path: Path, algorithm: str) -> str:
 
 def main() -> int:
     """Entry point of ``python -m thawbox.node.install``."""
+    settings = load()
+    log.configure(settings.model_copy(update={"log_level": "warning"}))  # the steps say what is of interest
     try:
-        install(load())
+        install(settings)
     except ThawboxError as error:
         print(f"   failed: {error.message}", file=sys.stderr)
         return 1

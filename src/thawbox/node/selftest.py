@@ -45,15 +45,23 @@ print(peer.recv(100).decode())
 """
 
 
-def verdict_path(settings: Settings) -> Path:
+def verdict_path(layout: Layout) -> Path:
     """Where the last verdict is kept."""
-    return Layout(settings.state).runtime / "selftest.json"
+    return layout.runtime / "selftest.json"
+
+
+def agent_that_passed(layout: Layout) -> str | None:
+    """File name of the agent's image that passed last: the one that the next server takes."""
+    try:
+        return str(json.loads(verdict_path(layout).read_text())["agent"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def is_proven(settings: Settings) -> bool:
     """Whether this runsc, with this agent, on this kernel has passed."""
     try:
-        return bool(json.loads(verdict_path(settings).read_text()) == _subject(settings))
+        return bool(json.loads(verdict_path(Layout(settings.state)).read_text()) == _subject(settings))
     except (OSError, ValueError):
         return False
 
@@ -83,7 +91,7 @@ async def run_selftest(settings: Settings) -> str:
         finally:
             await leftovers.remove_leftovers(node, keep=())
             await node_open.close_node(node, keep=False)
-    verdict_path(settings).write_text(json.dumps(subject))
+    verdict_path(Layout(settings.state)).write_text(json.dumps(subject))
     return (
         f"{len(times)} thaws, {statistics.median(times):.0f} ms at the median, "
         f"{max(times):.0f} ms at the most"

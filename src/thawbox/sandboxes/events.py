@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,11 +65,16 @@ class Events:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
+        self.on_deleted: list[Callable[[str], None]] = []
+        """Called with the id of every sandbox that goes, whosever it is."""
         self.closing = asyncio.Event()
         """Set when the server stops: whatever streams for ever must end."""
 
     def publish(self, kind: Kind, row: SandboxRow) -> None:
         """Tell everybody whom it concerns; never waits."""
+        if kind == "deleted":
+            for forget in self.on_deleted:
+                forget(row.id)
         for listener in self._listeners:
             if listener.organization_id == row.organization_id:
                 listener.put(Event(kind, row))

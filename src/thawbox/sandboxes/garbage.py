@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thawbox.guest.image import AGENT_IMAGES
 from thawbox.node.layout import Layout
+from thawbox.node.selftest import agent_that_passed
 from thawbox.store import builds, sandboxes, templates, uploads
 from thawbox.store.database import Database
 
@@ -33,6 +35,7 @@ class Freed:
     images: int = 0
     layers: int = 0
     uploads: int = 0
+    agents: int = 0
     bytes: int = 0
 
 
@@ -118,6 +121,28 @@ async def remove_unreferenced_uploads(layout: Layout, database: Database) -> Fre
     for path in doomed:
         path.unlink(missing_ok=True)
     return Freed(uploads=len(doomed), bytes=freed)
+
+
+async def remove_old_agents(layout: Layout, database: Database, in_use: str | None) -> Freed:
+    """Remove images of agents that no version was frozen with and no sandbox has.
+
+    Two stay besides: the one ``in_use`` by the server that runs, and the one that the next server will take.
+    """
+    next_one = agent_that_passed(layout)
+    if next_one is None:  # nobody knows
+        return Freed()
+    async with database.read() as connection:
+        wanted = {row.agent_image for row in await sandboxes.list_all(connection)}
+    wanted |= {manifest["memory"]["agent_image"] for manifest in _manifests(layout) if manifest["memory"]}
+    doomed = [
+        image
+        for image in layout.runtime.glob(AGENT_IMAGES)
+        if image.name not in wanted and image.name not in (in_use, next_one)
+    ]
+    freed = sum(_size(path) for path in doomed)
+    for path in doomed:
+        path.unlink(missing_ok=True)
+    return Freed(agents=len(doomed), bytes=freed)
 
 
 def _manifests(layout: Layout) -> Iterator[dict[str, Any]]:

@@ -100,7 +100,7 @@ class TokenSigner:
         return SandboxToken(text=jwt.encode(claims, self._key, algorithm="HS256"), expires_at=expires_at)
 
 
-@lru_cache(maxsize=4096)  # of those that are ours: every request brings one, and few bring a new one
+@lru_cache(maxsize=512)  # of those that are ours: every request brings one, and few bring a new one
 def _claims(text: str, key: bytes) -> TokenClaims:
     """What a token says, whether or not its time is over.
 

@@ -100,16 +100,6 @@ async def with_status(c: Connection, *statuses: str) -> list[BuildRow]:
     return [value(BuildRow, row) for row in await c.execute(statement)]
 
 
-async def running_per_organization(c: Connection) -> dict[int, int]:
-    """Organisation -> how many of its builds run now."""
-    statement = (
-        sa.select(builds.c.organization_id, sa.func.count())
-        .where(builds.c.status == BUILDING)
-        .group_by(builds.c.organization_id)
-    )
-    return {row[0]: row[1] for row in await c.execute(statement)}
-
-
 async def claim_next(c: Connection) -> BuildRow | None:
     """Take the build whose turn it is out of the queue: it is ``building`` from now on. None: nothing waits.
 
@@ -199,11 +189,6 @@ async def counted_since(c: Connection, organization_id: int, since: float) -> li
         .order_by(builds.c.created_at)
     )
     return list((await c.execute(statement)).scalars())
-
-
-async def set_counts(c: Connection, build_id: int, counts: bool) -> None:
-    """Whether this attempt counts towards the quota."""
-    await c.execute(sa.update(builds).where(builds.c.id == build_id).values(counts=counts))
 
 
 async def delete_ended_before(c: Connection, before: float) -> list[int]:

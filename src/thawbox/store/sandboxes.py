@@ -165,12 +165,6 @@ async def count(c: Connection, organization_id: int) -> int:
     return (await c.execute(statement)).scalar_one()
 
 
-async def count_of_snapshot(c: Connection, snapshot_key: str) -> int:
-    """How many sandboxes run from this snapshot."""
-    statement = sa.select(sa.func.count()).where(sandboxes.c.snapshot_key == snapshot_key)
-    return (await c.execute(statement)).scalar_one()
-
-
 async def snapshot_keys(c: Connection) -> set[str]:
     """The snapshots that sandboxes run from; their files must stay."""
     return set((await c.execute(sa.select(sandboxes.c.snapshot_key).distinct())).scalars())

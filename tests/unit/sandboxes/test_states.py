@@ -129,6 +129,8 @@ async def test_the_gateway_is_told_what_is_the_matter(house: House) -> None:
 
 
 async def test_events_tell_every_change(house: House) -> None:
+    gone: list[str] = []
+    house.events.on_deleted.append(gone.append)
     with house.events.listen(1) as listener, house.events.listen(2) as stranger:
         row = await house.create()
         await house.service.pause(row)
@@ -146,6 +148,7 @@ async def test_events_tell_every_change(house: House) -> None:
             ("updated", "running"),
             ("deleted", "running"),
         ]
+        assert gone == [row.id]
         assert await stranger.next(0) is None
         house.events.close()
         assert await stranger.next(10) == "over"

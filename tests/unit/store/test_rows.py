@@ -103,7 +103,6 @@ async def test_queue_is_fair_between_organizations_and_serial_per_template(datab
         again = await queued(c, 1, 10)
         b1 = await queued(c, 2, 20)
         claimed = [await builds.claim_next(c) for _ in range(4)]
-        assert await builds.running_per_organization(c) == {1: 2, 2: 1}
         assert await builds.finish(c, a1.id, status=builds.FAILED, error_message="no")
         after = await builds.claim_next(c)
     assert [row and row.id for row in claimed] == [a1.id, b1.id, a2.id, None]
@@ -144,9 +143,7 @@ async def test_quota_counts_what_counts_even_of_deleted_templates(database: Data
         owner = (await organizations.create(c, "a")).id
         mine = await template(c, owner, "x")
         row = await queued(c, owner, mine)
-        free = await queued(c, owner, mine)
         await queued(c, owner + 1, mine)
-        await builds.set_counts(c, free.id, False)
         await templates.delete(c, mine)
         assert await builds.counted_since(c, owner, row.created_at) == [row.created_at]
         assert await builds.counted_since(c, owner, row.created_at + 1) == []
@@ -208,7 +205,6 @@ async def test_who_is_due_and_who_counts(database: Database) -> None:
         assert [row.id for row in await sandboxes.due(c, 3000.0)] == [late.id, later.id]
         assert await sandboxes.alive_of_template(c, 1, 2500.0) == 2
         assert await sandboxes.count(c, 1) == 4
-        assert await sandboxes.count_of_snapshot(c, "k2") == 1
         assert await sandboxes.snapshot_keys(c) == {"k", "k2"}
         assert len(await sandboxes.list_all(c)) == 4
 
