@@ -3,6 +3,7 @@
 import ctypes
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,8 +42,12 @@ class Agent:
         return Endpoint(self.endpoint.host, self.endpoint.port, secret)
 
 
-def _reap_orphans_like_process_1() -> None:
+def _be_like_process_1() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(
+            number, signal.SIG_DFL
+        )  # whoever started the tests may ignore them: nohup, a shell's "&"
 
 
 def _confined(writable: Path) -> list[str]:
@@ -72,7 +77,7 @@ def run_agent(root: Path, writable: Path, port: int = 0) -> Iterator[Agent]:
         [*_confined(writable), sys.executable, "-I", "-S", thawbox.guest.agent.__file__, *options],
         stdin=read_end,
         stdout=subprocess.PIPE,
-        preexec_fn=_reap_orphans_like_process_1,
+        preexec_fn=_be_like_process_1,
     ) as process:
         os.close(read_end)
         try:
