@@ -109,6 +109,7 @@ async def test_dead_one_is_never_handed_over(pooled: House) -> None:
     dead = ready(pooled)
     for name in dead:
         pooled.runtime.kill(name)
+    assert [pool["ready"] for pool in pooled.service.pools.figures()] == [0]
     row = await create(pooled)
     assert row.id not in dead
     await filled(pooled)

@@ -26,7 +26,7 @@ from thawbox.templates import version as versions
 from thawbox.templates.version import Version
 
 from .demand import Bounds, Candidate, targets
-from .pool import Pool
+from .pool import Pool, living
 
 log = logs.get(__name__)
 
@@ -158,9 +158,9 @@ class Pools:
             {
                 "template": pool.template,
                 "snapshot": pool.version.key,
-                "ready": len(pool.ready),
+                "ready": living(pool.ready),
                 "ready_target": pool.target.ready,
-                "shells": len(pool.shells),
+                "shells": living(pool.shells),
                 "shells_target": pool.target.shells,
                 "demand": round(pool.demand.faded(now, self._settings.pool_half_life_s), 2),
                 "hits": pool.hits,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from thawbox.node.container import Container
 from thawbox.templates.version import Version
 
 from .demand import Demand, Target
+
+
+def living(waiting: Iterable[Container]) -> int:
+    """How many have not died; the dead stay in a pool until the keeper looks."""
+    return sum(not container.died.is_set() for container in waiting)
 
 
 @dataclass(slots=True)
