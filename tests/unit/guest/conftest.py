@@ -44,10 +44,9 @@ class Agent:
 
 def _be_like_process_1() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    # Whoever started the tests may ignore them: nohup, a shell's "&".
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(
-            number, signal.SIG_DFL
-        )  # whoever started the tests may ignore them: nohup, a shell's "&"
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _confined(writable: Path) -> list[str]:
