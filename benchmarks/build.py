@@ -20,8 +20,8 @@ from bench import chroot, machine, options
 from bench.figures import Aim, Ratio, Report, Series, Table, gather, ratio
 from bench.server import BuildFailed, Server, newest_build, running
 
-from thawbox.build import layers
-from thawbox.build.hostenv import step_environment
+from thawbox.builder.host_environment import step_environment
+from thawbox.snapshots import layers
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from bench import machine, options
 from bench.figures import Aim, Report, Series, Table, gather, ratio
 from bench.server import Server, running
 
-from thawbox.catalogue.entries import entries
+from thawbox.catalog.entries import entries
 
 PAUSE_S = 0.2
 """Between two samples, so that a fork of the next interpreter is not part of either."""

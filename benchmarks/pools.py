@@ -21,8 +21,8 @@ from bench.published import STARTS
 from bench.server import BuildFailed, Server, running
 from rivals import comparison
 
-from thawbox.build import layers
-from thawbox.node import install
+from thawbox.node import installed
+from thawbox.snapshots import layers
 
 STATE_FOLDER = Path("/var/tmp/thawbox-bench-pools")
 """Of its own: the floor of the pools holds for every template that there is."""
@@ -109,7 +109,7 @@ async def _rivals(server: Server, count: int) -> tuple[Table, ...]:
     series = await asyncio.to_thread(
         comparison.compared,
         _base_tree(server),
-        install.installed_runsc(server.settings),
+        installed.installed_runsc(server.settings),
         count,
         server.layout.state.parent,
     )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from thawbox.build.hostenv import CA_INSIDE
+from thawbox.builder.host_environment import CA_INSIDE
 from thawbox.settings import Settings
 
 TIMEOUT_S = 1800

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from thawbox.control import socket_path
+from thawbox.control.client import ask
 
 from .figures import Table, gather
 from .server import Server
@@ -52,12 +51,7 @@ class Depths:
 
 async def of(server: Server, template: str) -> dict[str, Any]:
     """The pool of the template's newest version; an empty one if it has none."""
-    reader, writer = await asyncio.open_unix_connection(socket_path(server.settings))
-    try:
-        writer.write(b'{"op": "pools"}\n')
-        answer = json.loads(await reader.readline())
-    finally:
-        writer.close()
+    (answer,) = await asyncio.to_thread(lambda: list(ask(server.settings, {"op": "pools"})))
     mine: list[dict[str, Any]] = [one for one in answer["pools"] if one["template"] == template]
     return mine[-1] if mine else dict(_EMPTY)
 

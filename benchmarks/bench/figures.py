@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from thawbox.percentile import percentile
+from thawbox.util.percentile import percentile
 
 PERCENTILES = (50, 90, 95, 99)
 

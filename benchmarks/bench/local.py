@@ -14,18 +14,17 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from thawbox import ids
+from thawbox import guest, ids
 from thawbox import log as logs
-from thawbox.build.freeze import freeze
-from thawbox.guest import client
-from thawbox.guest.image import MOUNT_POINT
-from thawbox.node import cgroups, install, leftovers, reaper, spec
-from thawbox.node import open as node_open
+from thawbox.agent_image import MOUNT_POINT
+from thawbox.node import cgroups, installed, leftovers, reaper, spec
+from thawbox.node import opening as node_open
 from thawbox.node.cgroups import Limits
 from thawbox.node.containers import Container, Node
-from thawbox.sandboxes.start import introduce, root_of
-from thawbox.templates import version as versions
-from thawbox.templates.version import Version
+from thawbox.snapshots import manifest as versions
+from thawbox.snapshots.freeze import freeze
+from thawbox.snapshots.manifest import Version
+from thawbox.snapshots.start import introduce, root_of
 
 from .server import Server, snapshot_key
 
@@ -122,7 +121,7 @@ class Local:
             else:
                 await node.thaw(container, memory, greet)
             laps, lap = dict(container.timings), time.perf_counter()
-            done = await client.run(container.endpoint, shell="true", timeout=30)
+            done = await guest.run(container.endpoint, shell="true", timeout=30)
             laps["first command"] = _ms(lap)
             laps["total"] = _ms(began)
         finally:
@@ -170,8 +169,8 @@ async def opened(server: Server, template_id: str) -> AsyncIterator[Local]:
         own = settings.model_copy(
             update={
                 "state": Path(folder),
-                "runsc": install.installed_runsc(settings),
-                "agent_image": install.agent_image(settings),
+                "runsc": installed.installed_runsc(settings),
+                "agent_image": installed.agent_image(settings),
                 "log_level": "error",
             }
         )

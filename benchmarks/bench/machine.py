@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import thawbox
-from thawbox.node import cgroups, install
+from thawbox.node import cgroups, installed
 from thawbox.settings import Settings
 
 
 def facts(settings: Settings) -> dict[str, Any]:
     """Machine, kernel and runtime, by name."""
-    binary = install.installed_runsc(settings)
+    binary = installed.installed_runsc(settings)
     version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
     return {
         "cores": len(os.sched_getaffinity(0)),
@@ -27,7 +27,7 @@ def facts(settings: Settings) -> dict[str, Any]:
         "python": platform.python_version(),
         "thawbox": thawbox.__version__,
         "runsc": version.splitlines()[0].removeprefix("runsc version ") if version else "unknown",
-        "runsc sha256": install.digest_of(binary),
+        "runsc sha256": installed.digest_of(binary),
         "cgroups": "v2" if cgroups.is_v2() else "v1",
         "file system": _file_system(settings.state),
         "rcu_expedited": _value("/sys/kernel/rcu_expedited"),

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 
 from thawbox.cli.serve import free_port
-from thawbox.node.doctor import server_runs
-from thawbox.node.layout import Layout
+from thawbox.machine.doctor import server_runs
 from thawbox.settings import Settings, load
+from thawbox.state import Layout
 from thawbox.store import builds, templates
 from thawbox.store.builds import BuildRow
 from thawbox.store.database import open_database

@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
-from thawbox.settings import Settings
+from .settings import Settings
 
 _SECRET_WORDS = (
     "secret",

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import fcntl
 import gc
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import IO
@@ -14,27 +13,28 @@ from typing import IO
 from . import log as logs
 from .api.app import create_app
 from .api.context import ApiContext
-from .build.garbage import Freed, collect
-from .build.service import BuildService
-from .build.stack import unmount_leftovers
-from .control import Control, socket_path
-from .control import listening as control_socket
+from .builder.overlay import unmount_leftovers
+from .builder.service import BuildService
+from .control.client import ServerNotRunning, ask
+from .control.server import Control
+from .control.server import listening as control_socket
 from .errors import RuntimeFault
-from .gateway import counters
 from .gateway.app import create_gateway
-from .gateway.callbacks import delivering
 from .gateway.context import GatewayContext
-from .http.listener import listener
+from .gateway.run.callbacks import delivering
+from .gateway.sandbox import counters
+from .machine.selftest import is_proven, run_selftest
 from .node.containers import Node
-from .node.layout import Layout
-from .node.open import close_node, open_node
-from .node.selftest import is_proven, run_selftest
+from .node.opening import close_node, open_node
 from .sandboxes.events import Events
-from .sandboxes.garbage import Pins
 from .sandboxes.service import SandboxService
 from .sandboxes.tokens import open_signer
 from .settings import Settings
+from .snapshots.garbage import Freed, collect
+from .snapshots.pins import Pins
+from .state import Layout
 from .store.database import Database, open_database
+from .web.listener import listener
 
 log = logs.get(__name__)
 
@@ -85,14 +85,11 @@ async def serve(settings: Settings) -> None:
 async def collect_garbage(settings: Settings) -> Freed:
     """Remove what nothing refers to; by the running server if there is one, since it knows what is under way."""
     try:
-        reader, writer = await asyncio.open_unix_connection(socket_path(settings))
-    except OSError:
+        (answer,) = await asyncio.to_thread(lambda: list(ask(settings, {"op": "gc"})))
+    except ServerNotRunning:
         with _locked(settings):
             async with _opened(settings) as (layout, database):
                 return await collect(layout, database, Pins())
-    writer.write(b'{"op": "gc"}\n')
-    answer = json.loads(await reader.read())
-    writer.close()
     return Freed(**answer)
 
 

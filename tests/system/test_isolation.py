@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from thawbox.guest.image import INTERPRETER_ARGV
+from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.node.cgroups import PIDS_MAX
 from thawbox.node.slots import claim_network
 from thawbox.settings import load

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 import pytest
 from pyroute2 import IPRoute
 
-from thawbox.guest.image import INTERPRETER_ARGV
+from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.node.slots import Network, Slot, claim_network
 from thawbox.settings import load
 

@@ -13,7 +13,7 @@ from os import environ
 import httpx
 import pytest
 
-from thawbox.guest.image import INTERPRETER_ARGV
+from thawbox.agent_image import INTERPRETER_ARGV
 
 from .server import Sandbox, Server
 from .test_build import BASE

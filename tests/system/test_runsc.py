@@ -6,7 +6,7 @@ import contextlib
 import re
 from pathlib import Path
 
-from thawbox.node.install import installed_runsc
+from thawbox.node.installed import installed_runsc
 from thawbox.settings import load
 
 from .server import Sandbox, Server

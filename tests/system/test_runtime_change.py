@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from thawbox.node.install import installed_runsc
+from thawbox.node.installed import installed_runsc
 from thawbox.settings import load
 
 from .server import Sandbox, Server

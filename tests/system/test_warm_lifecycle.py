@@ -88,7 +88,7 @@ NEW = "python3 -c 'import random, ssl, uuid; print(random.random(), ssl.RAND_byt
 
 
 def test_template_user_and_what_was_random_before_the_freeze(built: Server) -> None:
-    entry = yaml.safe_load(files("thawbox.catalogue").joinpath(f"{NAME}.yaml").read_text())
+    entry = yaml.safe_load(files("thawbox.catalog").joinpath(f"{NAME}.yaml").read_text())
     recipe = {
         "alias": "warm-user",
         "cpu": 1,

@@ -8,8 +8,8 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from thawbox.http import context, openapi
 from thawbox.store import builds, sandboxes
+from thawbox.web import context, openapi
 
 from .context import caller_of, context_of
 

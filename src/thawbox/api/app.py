@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 import thawbox
-from thawbox.http import errors, openapi
-from thawbox.http.limits import RequestLimiter
-from thawbox.http.middleware import RequestMiddleware
+from thawbox.web import errors, openapi
+from thawbox.web.limits import RequestLimiter
+from thawbox.web.middleware import RequestMiddleware
 
 from . import account, builds, copies, events, health, lifecycle, sandboxes, templates, uploads
 from .auth import KeyMiddleware

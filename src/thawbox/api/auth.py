@@ -5,10 +5,10 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from thawbox.errors import AuthenticationRequired, Unauthorized
-from thawbox.http import context as http_context
-from thawbox.http.limits import RequestLimiter
 from thawbox.store import keys
 from thawbox.store.database import Database
+from thawbox.web import context as http_context
+from thawbox.web.limits import RequestLimiter
 
 from .upload_urls import UPLOAD_PREFIX
 

@@ -16,15 +16,15 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from thawbox.build import buildlog
+from thawbox.builder import log
 from thawbox.errors import BuildNotFound
-from thawbox.http import context, openapi
-from thawbox.http.bodies import read_json
 from thawbox.store import builds
 from thawbox.store.builds import BuildRow
 from thawbox.store.rows import MAX_ID
 from thawbox.templates.dialects import parse_recipe
-from thawbox.timestamps import rfc3339, rfc3339_or_none
+from thawbox.util.timestamps import rfc3339, rfc3339_or_none
+from thawbox.web import context, openapi
+from thawbox.web.bodies import read_json
 
 from .context import caller_of, context_of
 
@@ -200,7 +200,7 @@ async def build_logs(
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
     # The status was read before the text: if it says that the build has ended, the text is complete.
     path = context_of(request).builder.log_path(build)
-    text, end = await asyncio.to_thread(buildlog.read_text, path, _offset(offset))
+    text, end = await asyncio.to_thread(log.read_text, path, _offset(offset))
     logs = BuildLogs(
         logs=text, offset=end, status=_public(build), complete=build.ended, request_id=context.request_id()
     )
@@ -216,7 +216,7 @@ async def _events(request: Request, build: BuildRow) -> AsyncIterator[str]:
     while True:
         async with database.read() as connection:
             build = await builds.get(connection, build.id) or build
-        entries, position = await asyncio.to_thread(buildlog.read_entries, path, position)
+        entries, position = await asyncio.to_thread(log.read_entries, path, position)
         for entry in entries:
             data = {"level": entry.level, "message": entry.message, "timestamp": entry.timestamp}
             yield f"event: log\ndata: {json.dumps(data)}\n\n"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from thawbox.build.contract import Builder
+from thawbox.builder.contract import Builder
 from thawbox.sandboxes.contract import SandboxDefaults, Sandboxes
 from thawbox.sandboxes.events import Events
 from thawbox.sandboxes.tokens import TokenSigner

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import Field, field_validator
 
-from thawbox.http import context, openapi
-from thawbox.http.bodies import Body, read_model, usable_environment
 from thawbox.templates.fields import template_name
-from thawbox.timestamps import rfc3339
+from thawbox.util.timestamps import rfc3339
+from thawbox.web import context, openapi
+from thawbox.web.bodies import Body, read_model, usable_environment
 
 from .context import context_of
 from .sandbox_models import ForkedSandboxes, NewSandbox, fields_of

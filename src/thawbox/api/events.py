@@ -12,15 +12,15 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, StreamingResponse
 
+from thawbox import guest
 from thawbox.errors import GuestFault, SandboxNotFound, ThawboxError
-from thawbox.guest import client
-from thawbox.guest.client import GuestError
-from thawbox.http import openapi
+from thawbox.guest import GuestError
 from thawbox.sandboxes.events import Event
 from thawbox.store import templates
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
-from thawbox.timestamps import rfc3339
+from thawbox.util.timestamps import rfc3339
+from thawbox.web import openapi
 
 from .context import caller_of, context_of
 from .sandbox_models import SandboxFields, fields_of
@@ -134,7 +134,7 @@ async def _metrics_events(request: Request, row: SandboxRow) -> AsyncIterator[st
         try:
             row = await find_sandbox(request, row.id)
             endpoint = await parts.sandboxes.endpoint(row)
-            yield _message(_metrics(row, await client.usage(endpoint, timeout=METRICS_EVERY_S)))
+            yield _message(_metrics(row, await guest.usage(endpoint, timeout=METRICS_EVERY_S)))
         except SandboxNotFound:
             return
         except GuestError:

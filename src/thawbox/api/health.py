@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 import thawbox
 from thawbox import metrics
-from thawbox.http import context, openapi
-from thawbox.timestamps import rfc3339
+from thawbox.util.timestamps import rfc3339
+from thawbox.web import context, openapi
 
 router = APIRouter(tags=["system"])
 

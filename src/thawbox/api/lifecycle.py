@@ -6,9 +6,9 @@ from typing import Literal, cast
 
 from fastapi import APIRouter, Request
 
-from thawbox.http import context, openapi
-from thawbox.http.addresses import sandbox_url
 from thawbox.store.sandboxes import SandboxRow
+from thawbox.web import context, openapi
+from thawbox.web.addresses import sandbox_url
 
 from .context import context_of
 from .sandbox_models import StateChanged

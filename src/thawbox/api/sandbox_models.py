@@ -7,10 +7,10 @@ from typing import Any, Literal
 from fastapi import Request
 from pydantic import BaseModel, Field
 
-from thawbox.http.addresses import ports_url, sandbox_url
 from thawbox.settings import Settings
 from thawbox.store.sandboxes import SandboxRow
-from thawbox.timestamps import rfc3339, rfc3339_or_none
+from thawbox.util.timestamps import rfc3339, rfc3339_or_none
+from thawbox.web.addresses import ports_url, sandbox_url
 
 
 class SandboxResources(BaseModel):

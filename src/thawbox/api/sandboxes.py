@@ -10,12 +10,12 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field, field_validator
 
 from thawbox.errors import InvalidState, SandboxNotFound, TemplateNotFound, UserError
-from thawbox.http import context, openapi
-from thawbox.http.bodies import Body, read_model, usable_environment
 from thawbox.store import sandboxes, templates
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
-from thawbox.timestamps import rfc3339, rfc3339_or_none
+from thawbox.util.timestamps import rfc3339, rfc3339_or_none
+from thawbox.web import context, openapi
+from thawbox.web.bodies import Body, read_model, usable_environment
 
 from .context import caller_of, context_of
 from .sandbox_models import (

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 
 from thawbox.errors import Forbidden, TemplateInUse, TemplateNotFound
-from thawbox.http import context, openapi
 from thawbox.settings import Settings
 from thawbox.store import builds, sandboxes, templates
 from thawbox.store.templates import TemplateRow
-from thawbox.timestamps import rfc3339
+from thawbox.util.timestamps import rfc3339
+from thawbox.web import context, openapi
 
 from .context import caller_of, context_of
 

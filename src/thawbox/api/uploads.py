@@ -12,13 +12,13 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, field_validator
 
 from thawbox.errors import NotFound, TooLarge, UserError
-from thawbox.http import context, openapi
-from thawbox.http.addresses import control_url
-from thawbox.http.bodies import Body, parse, read_json
 from thawbox.settings import Settings
 from thawbox.store import uploads
 from thawbox.templates.archive import check_archive
-from thawbox.timestamps import rfc3339
+from thawbox.util.timestamps import rfc3339
+from thawbox.web import context, openapi
+from thawbox.web.addresses import control_url
+from thawbox.web.bodies import Body, parse, read_json
 
 from . import upload_urls
 from .context import caller_of, context_of

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import click
 import httpx
 
-from thawbox.percentile import percentile
+from thawbox.util.percentile import percentile
 
 from .client import Refused, Server, answer, connect, is_loopback
 from .failure import FAILED, Failure

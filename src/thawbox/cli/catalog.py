@@ -10,11 +10,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from thawbox.control.client import ask
 from thawbox.settings import Settings, load
 
 from .build import print_log, progress_line
 from .failure import FAILED, INTERRUPTED, Commands, Failure
-from .local import ask
 from .options import json_option, state_option
 from .terminal import console, duration, harmless, print_json, print_table, status_text
 

@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from thawbox.node.doctor import check
-from thawbox.node.finding import Finding
+from thawbox.machine.doctor import check
+from thawbox.machine.finding import Finding
 from thawbox.settings import load
 
 from .options import json_option, state_option

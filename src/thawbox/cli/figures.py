@@ -7,9 +7,9 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from thawbox.build import buildlog
-from thawbox.node.layout import Layout
+from thawbox.builder import log as buildlog
 from thawbox.settings import Settings
+from thawbox.state import Layout
 from thawbox.store import builds, sandboxes
 from thawbox.store.connection import Connection
 from thawbox.store.database import open_database

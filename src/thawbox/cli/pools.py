@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from thawbox.control.client import ask
 from thawbox.settings import load
 
-from .local import ask
 from .options import json_option, state_option
 from .terminal import print_json, print_table
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thawbox.node.doctor import port_is_taken, server_runs
+from thawbox.machine.doctor import port_is_taken, server_runs
 from thawbox.settings import Settings, load
 
 from .catalog import build_entry

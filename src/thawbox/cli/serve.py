@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from thawbox.node.doctor import port_is_taken, server_runs
+from thawbox.machine.doctor import port_is_taken, server_runs
 from thawbox.settings import Settings, load
 
 from .client import LOCAL_KEY
@@ -115,10 +115,9 @@ def free_port(host: str) -> int:
 
 
 async def _serve_until_signal(settings: Settings, key_file: Path) -> None:
-    from thawbox import server
-    from thawbox.node import process
+    from thawbox import processes, server
 
-    process.watch_by_pidfd()
+    processes.watch_by_pidfd()
     serving = asyncio.ensure_future(server.serve(settings))
     banner = asyncio.ensure_future(_announce(settings, key_file))
     loop = asyncio.get_running_loop()

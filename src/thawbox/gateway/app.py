@@ -8,34 +8,19 @@ from starlette.responses import Response
 import thawbox
 from thawbox.errors import GuestFault, SandboxUnavailable
 from thawbox.guest.channel import GuestError
-from thawbox.http import errors, openapi
-from thawbox.http.limits import RequestLimiter
-from thawbox.http.middleware import RequestMiddleware
+from thawbox.web import errors, openapi
+from thawbox.web.limits import RequestLimiter
+from thawbox.web.middleware import RequestMiddleware
 
-from . import (
-    background,
-    callbacks,
-    code,
-    commands,
-    desktop,
-    env,
-    files,
-    health,
-    info,
-    ipython,
-    listing,
-    metrics,
-    processes,
-    stream,
-    tcp,
-    terminal,
-    transfers,
-    watch,
-)
-from .concurrency import Concurrency
 from .context import GatewayContext
-from .counters import CountRequests
+from .files import content, listing, transfers, watch
 from .hosts import HostRouter
+from .ports import tcp
+from .ports.concurrency import Concurrency
+from .run import background, callbacks, code, commands, ipython, processes
+from .sandbox import desktop, env, health, info, metrics
+from .sandbox.counters import CountRequests
+from .sockets import stream, terminal
 
 _GROUPS = (
     health,
@@ -46,7 +31,7 @@ _GROUPS = (
     callbacks,
     processes,
     env,
-    files,
+    content,
     listing,
     transfers,
     watch,

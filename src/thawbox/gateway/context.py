@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 
 from thawbox.errors import AuthenticationRequired, InvalidToken, SandboxNotFound
-from thawbox.http import context as http_context
 from thawbox.sandboxes.contract import Sandboxes
 from thawbox.sandboxes.tokens import TokenSigner
 from thawbox.settings import Settings
 from thawbox.store import sandboxes
 from thawbox.store.database import Database
 from thawbox.store.sandboxes import SandboxRow
+from thawbox.web import context as http_context
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import re
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from thawbox.http import context as http_context
-from thawbox.http.addresses import PORTS_PATH, Place, place_of
+from thawbox.web import context as http_context
+from thawbox.web.addresses import PORTS_PATH, Place, place_of
 
-from .concurrency import Concurrency
 from .context import GatewayContext, token_of
-from .port_access import Visit
-from .ports import PortForwarding
+from .ports.access import Visit
+from .ports.concurrency import Concurrency
+from .ports.forwarding import PortForwarding
 
 _PATH = re.compile(PORTS_PATH.encode() + rb"([a-z0-9]{1,57})/([1-9][0-9]{0,4})(/.*)?", re.DOTALL)
 

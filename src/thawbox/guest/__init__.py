@@ -1,7 +1,83 @@
-"""The program that is process 1 inside every sandbox, and the way to talk to it.
+"""Talks to the agent inside a sandbox, from outside. This module is the whole interface; the files are its parts.
 
-Inside, on the standard library alone: ``agent`` and what it imports (``wire``, ``children``, ``commands``,
-``files``, ``machine``, ``copying``, ``users``), and ``place``, which it starts. Outside: ``client`` with its
-parts, ``channel`` and ``image``. ``protocol`` is both sides' bytes. The agent does only what must happen
-inside; APIs are assembled from it outside.
+One connection per operation. Cancelling a task closes its connection, which ends the command inside.
+Everything that a guest sends is bounded and checked, because it may be hostile.
+
+What the agent refuses is a ``GuestError`` with the agent's code; silence or nonsense is a ``GuestFault``.
 """
+
+from .ask import ask_program
+from .channel import Endpoint, GuestError
+from .commands import (
+    Completed,
+    Event,
+    Exit,
+    Process,
+    Stderr,
+    Stdout,
+    Value,
+    command_status,
+    run,
+    send_signal,
+    spawn,
+    start,
+)
+from .environment import change_env, read_environment
+from .files import FileInfo, list_dir, mkdir, place, read_file, receive_file, remove, stat, write_file
+from .jobs import Job, kill, list_jobs, read_job, start_job
+from .lifecycle import init, ping, quiesce, renew, wait_ready
+from .machine import ProcessInfo, System, describe, list_processes, probe, url_probe_argv, usage
+from .terminal import Terminal, open_terminal
+from .warm import start_warm
+from .watch import Change, watch_folder
+
+__all__ = [
+    "Change",
+    "Completed",
+    "Endpoint",
+    "Event",
+    "Exit",
+    "FileInfo",
+    "GuestError",
+    "Job",
+    "Process",
+    "ProcessInfo",
+    "Stderr",
+    "Stdout",
+    "System",
+    "Terminal",
+    "Value",
+    "ask_program",
+    "change_env",
+    "command_status",
+    "describe",
+    "init",
+    "kill",
+    "list_dir",
+    "list_jobs",
+    "list_processes",
+    "mkdir",
+    "open_terminal",
+    "ping",
+    "place",
+    "probe",
+    "quiesce",
+    "read_environment",
+    "read_file",
+    "read_job",
+    "receive_file",
+    "remove",
+    "renew",
+    "run",
+    "send_signal",
+    "spawn",
+    "start",
+    "start_job",
+    "start_warm",
+    "stat",
+    "url_probe_argv",
+    "usage",
+    "wait_ready",
+    "watch_folder",
+    "write_file",
+]

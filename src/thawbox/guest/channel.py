@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, TypeVar
 
+from thawbox.agent import protocol
 from thawbox.errors import GuestFault, GuestUnreachable
-from thawbox.guest import protocol
 
 Object = dict[str, Any]
 CONNECT_S = 8.0

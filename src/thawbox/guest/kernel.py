@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from thawbox.guest.channel import QUICK_S, Endpoint, GuestError, deadline
-from thawbox.guest.client_asking import ask_program
-from thawbox.guest.client_commands import Completed, run
-from thawbox.guest.image import MOUNT_POINT
+from thawbox.agent_image import MOUNT_POINT
+
+from .ask import ask_program
+from .channel import QUICK_S, Endpoint, GuestError, deadline
+from .commands import Completed, run
 
 SOCKET = "/tmp/thawbox-kernel-{uid}/kernel.sock"
 PROGRAM = f"{MOUNT_POINT}/python/kernel.py"

@@ -1,209 +1,119 @@
-"""``init``, ``usage``, ``probe``, ``quiesce`` and ``renew``: what concerns the whole guest. Runs inside, standard
-library only."""
+"""What system a sandbox is and what runs in it, from outside; a part of ``client``."""
 
-import _socket
-import gc
-import os
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-TYPE_CHECKING = False
-if TYPE_CHECKING or __package__:
-    from thawbox.guest import children, files
-    from thawbox.guest.environment import DEFAULT_PATH, Environment, variables
-    from thawbox.guest.wire import Refused, integer, text
-else:
-    import children
-    import files
-    from environment import DEFAULT_PATH, Environment, variables
-    from wire import Refused, integer, text
+from thawbox.agent_image import INTERPRETER_ARGV
+from thawbox.errors import GuestFault
 
-Request = dict[str, object]
-Object = dict[str, object]
+from .channel import QUICK_S, Endpoint, Object, ask, connect, deadline, field, text_field
 
-PROBE_SECONDS = 2.0
+PROCESSES_MAX = 5000
 
 
-def init(request: Request, environment: Environment, root: str) -> Object:
-    """Give this sandbox its identity: environment of later commands, host name, name service, entropy.
+@dataclass(frozen=True)
+class System:
+    """What /etc/os-release (whole), uname and /proc/cpuinfo say."""
 
-    ``template_env`` is the layer below ``env``. May be repeated; what is absent stays as it is. ``root`` is put
-    before every path, and then the host name of the machine is left alone (tests run on one that is not ours).
+    os_release: str
+    timezone: str
+    kernel: str
+    machine: str
+    hostname: str
+    cpu_model: str
+    programs: tuple[str, ...]
+    """Of those that were asked for: the ones that are there."""
 
-    Raises:
-        Refused: a field of the wrong type.
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """A process: ``state`` is one letter as in /proc, ``cpu`` and ``age`` are seconds, ``memory`` resident bytes."""
+
+    pid: int
+    ppid: int
+    name: str
+    state: str
+    user: str
+    cpu: float
+    age: float
+    memory: int
+    command: str
+
+
+async def describe(endpoint: Endpoint, names: Sequence[str] = (), *, timeout: float = QUICK_S) -> System:
+    """The system, and which of the programs ``names`` are in its PATH."""
+    answer = await ask(endpoint, "describe", {"names": list(names)}, timeout)
+    programs = answer.get("programs")
+    if not isinstance(programs, list):
+        raise GuestFault("the agent's answer has no proper 'programs'")
+    return System(
+        os_release=text_field(answer, "os_release"),
+        timezone=text_field(answer, "timezone"),
+        kernel=text_field(answer, "kernel"),
+        machine=text_field(answer, "machine"),
+        hostname=text_field(answer, "hostname"),
+        cpu_model=text_field(answer, "cpu_model"),
+        programs=tuple(name for name in names if name in programs),
+    )
+
+
+async def list_processes(endpoint: Endpoint, *, timeout: float = QUICK_S) -> list[ProcessInfo]:
+    """Every process, by pid."""
+    found: list[ProcessInfo] = []
+    async with deadline(timeout), connect(endpoint, "processes", {}) as channel:
+        async for payload in channel.stream():
+            page = channel.json(payload)
+            if not isinstance(page, list) or not all(isinstance(entry, dict) for entry in page):
+                raise GuestFault("the agent sent a list of processes that is not one")
+            found += [_process(entry) for entry in page]
+            if len(found) > PROCESSES_MAX:
+                raise GuestFault(f"the agent reports more than {PROCESSES_MAX} processes")
+    return found
+
+
+def _process(value: Object) -> ProcessInfo:
+    return ProcessInfo(
+        pid=field(value, "pid", int),
+        ppid=field(value, "ppid", int),
+        name=text_field(value, "name"),
+        state=text_field(value, "state"),
+        user=text_field(value, "user"),
+        cpu=field(value, "cpu", float),
+        age=field(value, "age", float),
+        memory=field(value, "memory", int),
+        command=text_field(value, "command"),
+    )
+
+
+async def probe(endpoint: Endpoint, kind: str, target: int | str, *, timeout: float = QUICK_S) -> bool:
+    """Whether a ``port`` accepts connections, a ``file`` exists, or a ``process`` of that name runs."""
+    return field(await ask(endpoint, "probe", {"kind": kind, "target": target}, timeout), "ok", bool)
+
+
+def url_probe_argv(url: str) -> tuple[str, ...]:
+    """A command that exits with 0 if ``url`` answers 200 within 5 seconds, seen from inside; for ``run``.
+
+    It uses the agent's own interpreter, so the image needs no tool for it.
     """
-    with environment.lock:
-        if request.get("template_env") is not None:
-            environment.template = dict(variables(request["template_env"]))
-        if request.get("env") is not None:
-            environment.own = dict(variables(request["env"]))
-        if request.get("env_add") is not None:
-            environment.own = {**environment.own, **variables(request["env_add"])}
-    if entropy := request.get("entropy"):
-        _mix_in(entropy)
-    if request.get("hostname") is not None:
-        name = text(request, "hostname")
-        if not root:
-            _socket.sethostname(name)
-        files.replace_text(root + "/etc/hostname", name + "\n")
-        if request.get("hosts") is None and not os.path.exists(root + "/etc/hosts"):
-            files.replace_text(root + "/etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n")
-    for field, path in (
-        ("hosts", "/etc/hosts"),
-        ("hostname_file", "/etc/hostname"),  # a name that the container has already
-        ("resolv_conf", "/etc/resolv.conf"),
+    script = (
+        "import sys,urllib.request as r\n"
+        "try:\n sys.exit(r.urlopen(sys.argv[1],timeout=5).status!=200)\n"
+        "except Exception as e:\n print(e,file=sys.stderr);sys.exit(1)"
+    )
+    return (*INTERPRETER_ARGV, "-c", script, url)
+
+
+async def usage(endpoint: Endpoint, *, timeout: float = QUICK_S) -> Object:
+    """``memory_total``, ``memory_used``, ``disk_total``, ``disk_used`` (bytes), ``load`` (1, 5, 15 minutes),
+    ``cpus``, ``processes``."""
+    answer = await ask(endpoint, "usage", {}, timeout)
+    for name in ("memory_total", "memory_used", "disk_total", "disk_used", "cpus", "processes"):
+        field(answer, name, int)
+    load = answer.get("load")
+    if (
+        not isinstance(load, list)
+        or len(load) != 3
+        or not all(isinstance(value, int | float) for value in load)
     ):
-        if request.get(field) is not None:
-            files.replace_text(root + path, text(request, field))
-    if servers := request.get("name_servers"):
-        if not isinstance(servers, list) or not all(isinstance(server, str) for server in servers):
-            raise Refused("INVALID", "name_servers must be a list of addresses")
-        lines = "".join(f"nameserver {server}\n" for server in servers)
-        files.replace_text(root + "/etc/resolv.conf", lines)
-    files.make_folders(root + "/workspace")
-    return {}
-
-
-def _mix_in(entropy: object) -> None:
-    """Clones of one snapshot share their user-space random state; the kernel's is fresh, but more does not
-    hurt."""
-    try:
-        seed = bytes.fromhex(entropy) if isinstance(entropy, str) else b""
-    except ValueError:
-        seed = b""
-    if not seed:
-        raise Refused("INVALID", "entropy must be hexadecimal digits")
-    try:
-        with open("/dev/urandom", "wb", buffering=0) as device:
-            device.write(seed)
-    except OSError:
-        pass  # a root without /dev/urandom has nothing to mix into
-    if (random := sys.modules.get("random")) is not None:
-        random.seed(seed + os.urandom(32))
-
-
-def usage() -> Object:
-    """Counters: memory in bytes, load, number of processes, disk of / in bytes."""
-    memory: dict[str, int] = {}
-    with open("/proc/meminfo", encoding="ascii") as file:
-        for line in file:
-            name, _, rest = line.partition(":")
-            if name in ("MemTotal", "MemFree", "MemAvailable"):
-                memory[name] = int(rest.split()[0]) * 1024
-    disk = os.statvfs("/")
-    total = memory.get("MemTotal", 0)
-    return {
-        "memory_total": total,
-        "memory_used": total - memory.get("MemAvailable", memory.get("MemFree", total)),
-        "load": list(os.getloadavg()),
-        "cpus": os.cpu_count() or 1,
-        "processes": len(children.pids()),
-        "disk_total": disk.f_blocks * disk.f_frsize,
-        "disk_used": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
-    }
-
-
-def describe(request: Request, shared: dict[str, str], root: str) -> Object:
-    """What system this is, and which of the programs ``names`` it has in its PATH."""
-    names = request.get("names") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise Refused("INVALID", "names must be a list of strings")
-    system = os.uname()
-    path = os.fsencode(shared.get("PATH", DEFAULT_PATH))
-    return {
-        "os_release": _small_file(root + "/etc/os-release"),
-        "timezone": _small_file(root + "/etc/timezone").strip() or "UTC",
-        "kernel": system.release,
-        "machine": system.machine,
-        "hostname": system.nodename,
-        "cpu_model": _cpu_model(),
-        "programs": [name for name in names if children.find(os.fsencode(name), path) is not None],
-    }
-
-
-def _small_file(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(8192)
-    except OSError:
-        return ""
-
-
-def _cpu_model() -> str:
-    for line in _small_file("/proc/cpuinfo").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return ""
-
-
-def probe(request: Request) -> Object:
-    """Whether a port is open, a file exists, or a process runs.
-
-    Raises:
-        Refused: an unknown kind or an ill-formed target.
-    """
-    kind = request.get("kind")
-    if kind == "port":
-        port = integer(request, "target", None)
-        if not port or port > 65535:
-            raise Refused("INVALID", "target must be a port between 1 and 65535")
-        return {"ok": _open(_socket.AF_INET, "127.0.0.1", port) or _open(_socket.AF_INET6, "::1", port)}
-    if kind == "file":
-        return {"ok": os.path.exists(text(request, "target"))}
-    if kind == "process":
-        return {"ok": _runs(text(request, "target"))}
-    raise Refused("INVALID", f"kind must be port, file or process, not {kind!r}")
-
-
-def _open(family: int, address: str, port: int) -> bool:
-    try:
-        sock = _socket.socket(family, _socket.SOCK_STREAM)
-    except OSError:
-        return False
-    try:
-        sock.settimeout(PROBE_SECONDS)
-        sock.connect((address, port))
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        sock.close()
-
-
-def _runs(name: str) -> bool:
-    for pid in children.pids():
-        if pid == os.getpid():
-            continue
-        try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                state = file.read()
-            with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-                program = file.read().split("\0", 1)[0]
-        except OSError:
-            continue
-        command, _, rest = state.partition("(")[2].rpartition(")")
-        if rest.split()[:1] == ["Z"]:
-            continue
-        if name in (command, os.path.basename(program)):
-            return True
-    return False
-
-
-def renew() -> None:
-    """Begin afresh as the same process, with memory in which nothing is of anything that we were ever told.
-
-    What we started goes on. Nobody is known to us until the host tells a new secret.
-    """
-    with open("/proc/self/cmdline", "rb") as file:
-        words = file.read().split(b"\0")[:-1]
-    os.execv(words[0], words)  # noqa: S606
-
-
-def quiesce() -> Object:
-    """Make ready for the freeze: files on disk, no garbage, and no later collection that touches every
-    page."""
-    os.sync()
-    gc.collect()
-    gc.freeze()
-    return {}
+        raise GuestFault("the agent's answer has no load of three numbers")
+    return answer

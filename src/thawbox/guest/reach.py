@@ -5,9 +5,10 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from thawbox.agent import protocol
 from thawbox.errors import GuestFault
-from thawbox.guest import protocol
-from thawbox.guest.channel import Channel, Endpoint, GuestError, connect, detect_death
+
+from .channel import Channel, Endpoint, GuestError, connect, detect_death
 
 DIRECT_S = 3.0
 DIAL_S = 8.0

@@ -16,12 +16,13 @@ import time
 from pathlib import Path
 
 from thawbox.errors import BuildError
-from thawbox.images import manifest, npm, process, release, scratch
-from thawbox.images.definitions import Definition, find, names
-from thawbox.images.reference import parse
-from thawbox.images.release import Release
-from thawbox.images.values import FETCH_TIMEOUT_S, Credentials, ImageConfig, Log, ResolvedBase, SourceFailure
 from thawbox.settings import Settings
+
+from . import manifest, npm, process, release, scratch
+from .definitions import Definition, find, names
+from .reference import parse
+from .release import Release
+from .values import FETCH_TIMEOUT_S, Credentials, ImageConfig, Log, ResolvedBase, SourceFailure
 
 NAME = "bootstrap"
 

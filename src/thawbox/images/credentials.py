@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from thawbox.errors import BuildError
-from thawbox.images import ecr
-from thawbox.images.reference import Reference
-from thawbox.images.values import Credentials
+
+from . import ecr
+from .reference import Reference
+from .values import Credentials
 
 # What registries take for a user name when a token says it all.
 _TOKEN_USERS = {"github": "x-access-token", "gitlab": "oauth2", "gcr": "oauth2accesstoken"}

@@ -11,8 +11,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from thawbox.images.reference import DEFAULT_HOST, Reference
-from thawbox.images.values import PATH, ImageConfig
+from .reference import DEFAULT_HOST, Reference
+from .values import PATH, ImageConfig
 
 VERSION = 1
 """Counts up whenever the same definition gives another tree; part of the digest."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from thawbox.images.values import SourceFailure
+from .values import SourceFailure
 
 _HOST = re.compile(r"(\d{12})\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.([a-z0-9.-]+)")
 _TARGET = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"

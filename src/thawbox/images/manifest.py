@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from thawbox.images.values import PATH, ImageConfig, SourceFailure
+from .values import PATH, ImageConfig, SourceFailure
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _MOST_LAYERS = 500

@@ -9,10 +9,11 @@ import os
 import time
 from pathlib import Path
 
-from thawbox.images import process, scratch
-from thawbox.images.definitions import NPM
-from thawbox.images.values import Log
 from thawbox.settings import Settings
+
+from . import process, scratch
+from .definitions import NPM
+from .values import Log
 
 _TIMEOUT_S = 60
 _FRESH_S = 30 * 86_400

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from thawbox.errors import BuildError
-from thawbox.images import confined
+
+from . import confined
 
 _FOLDERS = (
     ("/proc", 0o555),
@@ -53,7 +54,7 @@ async def prepare_root(root: Path) -> None:
         BuildError: the tree resists (a read-only file system, no space left).
     """
     # Not imported at the top: the confined child needs none of it.
-    from thawbox.images import process
+    from . import process
 
     try:
         ended = await process.run(confined.command(__name__, str(root)), timeout_s=_SECONDS)

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 from thawbox.errors import BuildError
-from thawbox.images import confined, credentials, manifest, process, scratch, skopeo, unpack
-from thawbox.images.reference import Reference, parse
-from thawbox.images.skopeo import Place, Skopeo
-from thawbox.images.values import FETCH_TIMEOUT_S, Credentials, ImageConfig, Log, ResolvedBase, SourceFailure
 from thawbox.settings import Settings
+
+from . import confined, credentials, manifest, process, scratch, skopeo, unpack
+from .reference import Reference, parse
+from .skopeo import Place, Skopeo
+from .values import FETCH_TIMEOUT_S, Credentials, ImageConfig, Log, ResolvedBase, SourceFailure
 
 NAME = "registry"
 

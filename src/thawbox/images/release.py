@@ -12,10 +12,11 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from thawbox.images import mirrors, process, scratch
-from thawbox.images.mirrors import Mirror
-from thawbox.images.values import Log, SourceFailure
 from thawbox.settings import Settings
+
+from . import mirrors, process, scratch
+from .mirrors import Mirror
+from .values import Log, SourceFailure
 
 _HELPER = "/usr/lib/apt/apt-helper"
 _DAY_S = 86_400

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from thawbox.images import process
-from thawbox.images.credentials import authfile
-from thawbox.images.values import SourceFailure
+from . import process
+from .credentials import authfile
+from .values import SourceFailure
 
 _POLICY = Path("/etc/containers/policy.json")
 

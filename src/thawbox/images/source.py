@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Protocol
 
 from thawbox.errors import BuildError
-from thawbox.images import bootstrap, definitions, registry
-from thawbox.images.prepare import prepare_root
-from thawbox.images.reference import parse
-from thawbox.images.values import Credentials, ImageConfig, Log, ResolvedBase, SourceFailure
 from thawbox.settings import Settings
+
+from . import bootstrap, definitions, registry
+from .prepare import prepare_root
+from .reference import parse
+from .values import Credentials, ImageConfig, Log, ResolvedBase, SourceFailure
 
 __all__ = ["ImageConfig", "ResolvedBase", "fetch", "forget", "resolve"]
 

@@ -16,7 +16,7 @@ import sys
 import tarfile
 from typing import IO, Any, cast
 
-from thawbox.images import confined
+from . import confined
 
 DAMAGED, TOO_BIG = 3, 4
 """Exit statuses."""

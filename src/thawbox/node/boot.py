@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from . import process
-from .layout import Layout
+from thawbox import processes
+from thawbox.state import Layout
 
 
 async def forget_earlier(layout: Layout) -> bool:
@@ -22,7 +22,7 @@ async def forget_earlier(layout: Layout) -> bool:
     note, now = layout.boot, _now()
     earlier = note.exists() and note.read_text() != now
     if earlier:
-        await process.run(["umount", "-n", layout.containers / "null-netns"], check=False)
+        await processes.run(["umount", "-n", layout.containers / "null-netns"], check=False)
         shutil.rmtree(layout.containers)
         layout.containers.mkdir(mode=0o700)
     half_made = note.with_suffix(".new")

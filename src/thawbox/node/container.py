@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from thawbox import guest
 from thawbox.errors import RuntimeFault
-from thawbox.guest import client
 
 from . import cgroups
 from .slots import Slot
 
 T = TypeVar("T")
 
-Greeting = Callable[[client.Endpoint], Coroutine[Any, Any, object]]
+Greeting = Callable[[guest.Endpoint], Coroutine[Any, Any, object]]
 """What is said first to a new container's agent; it may have to be said again until the agent is up."""
 
 AGENT_PORT = 7777
@@ -46,9 +46,9 @@ class Container:
         return self.starved.is_set() or self.cgroup.oom_kills() > 0
 
     @property
-    def endpoint(self) -> client.Endpoint:
+    def endpoint(self) -> guest.Endpoint:
         """Where the agent inside listens."""
-        return client.Endpoint(self.slot.guest_address, AGENT_PORT, self.secret)
+        return guest.Endpoint(self.slot.guest_address, AGENT_PORT, self.secret)
 
 
 async def while_alive(container: Container, work: Coroutine[Any, Any, T]) -> T:

@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from thawbox import guest
 from thawbox import log as logs
 from thawbox.errors import RuntimeFault
-from thawbox.guest import client
+from thawbox.state import Layout
 
 from . import cgroups, firewall, gvisor, leftovers, programs, reaper, spec
 from .container import AGENT_PORT, Container, Greeting, while_alive
-from .layout import Layout
 from .slots import Slots
 
 log = logs.get(__name__)
@@ -161,9 +161,9 @@ class Node:
         await self._wait(container, greet)
         clock.lap("agent")
 
-    def endpoint(self, slot: int, secret: str) -> client.Endpoint:
+    def endpoint(self, slot: int, secret: str) -> guest.Endpoint:
         """Where the agent of the container in that slot listens."""
-        return client.Endpoint(self.slots.network.slot(slot).guest_address, AGENT_PORT, secret)
+        return guest.Endpoint(self.slots.network.slot(slot).guest_address, AGENT_PORT, secret)
 
     def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
         """The container of this name, which runs already and holds that slot. Nothing is asked or changed."""
@@ -256,7 +256,7 @@ class Node:
         endpoint = container.endpoint
         ask = None if greet is None else functools.partial(greet, endpoint)
         try:
-            await while_alive(container, client.wait_ready(endpoint, BOOT_TIMEOUT_S, ask))
+            await while_alive(container, guest.wait_ready(endpoint, BOOT_TIMEOUT_S, ask))
         except Exception as error:
             console = container.bundle / "console"
             said = console.read_text(errors="replace")[-2000:] if console.exists() else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from . import process
+from thawbox import processes
 
 
 async def make(tree: Path, image: Path) -> None:
@@ -19,7 +19,7 @@ async def make(tree: Path, image: Path) -> None:
     """
     half_made = image.with_suffix(".partial")
     try:
-        await process.run(
+        await processes.run(
             ["mkfs.erofs", "-x-1", "-E", "noinline_data", "--quiet", half_made, tree], timeout=1800
         )
         with open(half_made, "rb") as file:

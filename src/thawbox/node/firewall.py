@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import process
+from thawbox import processes
 
 GUEST_NAME_SERVER = "169.254.53.53"
 """The same in every guest; redirected to a real one. Not to be reached on any other port."""
@@ -108,15 +108,15 @@ async def install(
     Raises:
         RuntimeFault: nft refused.
     """
-    await process.run(["nft", "-f", "-"], stdin=ruleset(table, devices, network, dns, allow).encode())
+    await processes.run(["nft", "-f", "-"], stdin=ruleset(table, devices, network, dns, allow).encode())
 
 
 async def remove(table: str) -> None:
     """Take the table away. It is no error if there is none."""
-    await process.run(["nft", "delete", "table", "inet", table], check=False)
+    await processes.run(["nft", "delete", "table", "inet", table], check=False)
 
 
 async def set_offline(table: str, device: str, offline: bool) -> None:
     """Cut ``device``'s guest off from everything but us, or let it out again."""
     verb = "add" if offline else "delete"
-    await process.run(["nft", verb, "element", "inet", table, "offline", f"{{ {device} }}"], check=offline)
+    await processes.run(["nft", verb, "element", "inet", table, "offline", f"{{ {device} }}"], check=offline)

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import process, reaper
+from thawbox import processes
+
+from . import reaper
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """All that a sandbox's host processes get of an environment: ours may hold secrets."""
@@ -86,7 +88,7 @@ class Runsc:
 
     async def start(self, container: str) -> None:
         """Let the created container's first process run."""
-        await process.run(self._argv("start", container))
+        await processes.run(self._argv("start", container))
 
     async def restore(self, container: str, bundle: Path, image: Path, *, upper_gb: int) -> None:
         """Load the memory snapshot in the folder ``image`` into the created container, and let it run.
@@ -96,7 +98,7 @@ class Runsc:
         Raises:
             RuntimeFault: runsc refused. The container is of no more use: delete it.
         """
-        await process.run(
+        await processes.run(
             self._argv(
                 "restore",
                 f"--image-path={image}",
@@ -111,7 +113,7 @@ class Runsc:
     async def checkpoint(self, container: str, image: Path, *, leave_running: bool = False) -> None:
         """Freeze the container's memory into the new folder ``image``."""
         flags = ["--leave-running"] if leave_running else []
-        await process.run(
+        await processes.run(
             self._argv(
                 "checkpoint",
                 f"--image-path={image}",
@@ -125,23 +127,25 @@ class Runsc:
 
     async def pause(self, container: str) -> None:
         """Stop every program of the running container where it is; its memory stays."""
-        await process.run(self._argv("pause", container))
+        await processes.run(self._argv("pause", container))
 
     async def resume(self, container: str) -> None:
         """Let the programs of a paused container go on."""
-        await process.run(self._argv("resume", container))
+        await processes.run(self._argv("resume", container))
 
     async def tar_upper(self, container: str, destination: Path) -> None:
         """Write what the running container changed in its root as a tar in overlayfs form."""
-        await process.run(self._argv("tar", "rootfs-upper", f"--file={destination}", container), timeout=1800)
+        await processes.run(
+            self._argv("tar", "rootfs-upper", f"--file={destination}", container), timeout=1800
+        )
 
     async def delete(self, container: str) -> None:
         """Kill and remove the container, in whatever state it is. It is no error if there is none."""
-        await process.run(self._argv("delete", "--force", container), check=False, timeout=30)
+        await processes.run(self._argv("delete", "--force", container), check=False, timeout=30)
 
     async def statuses(self) -> dict[str, str]:
         """All containers in our records: id -> status (creating, created, running, stopped …)."""
-        finished = await process.run(self._argv("list", "--format=json"))
+        finished = await processes.run(self._argv("list", "--format=json"))
         entries = json.loads(finished.stdout or b"null") or []
         return {entry["id"]: entry["status"] for entry in entries}
 
@@ -173,9 +177,9 @@ class Runsc:
         finally:
             os.close(console)
         if status != 0:
-            said = process.tail((bundle / "console").read_bytes())
+            said = processes.tail((bundle / "console").read_bytes())
             await self.delete(container)
-            raise process.fault(f"runsc {arguments[0]} ended with status {status}: {said}")
+            raise processes.fault(f"runsc {arguments[0]} ended with status {status}: {said}")
 
 
 def pid_of(bundle: Path) -> int | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from thawbox import guest
+from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.errors import GuestFault
-from thawbox.guest import client
-from thawbox.guest.image import INTERPRETER_ARGV
 
 GRACE_S = 5
 """From the polite signal to the one that cannot be refused."""
@@ -38,13 +38,13 @@ raise SystemExit(bool(others()))
 """
 
 
-async def end_all(endpoint: client.Endpoint) -> None:
+async def end_all(endpoint: guest.Endpoint) -> None:
     """SIGTERM to every process inside but the agent, SIGKILL to those that are left after ``GRACE_S`` seconds.
 
     Raises:
         GuestFault, GuestError: the agent does not do it.
     """
-    done = await client.run(endpoint, argv=[*INTERPRETER_ARGV, "-c", _SCRIPT], timeout=4 * GRACE_S)
+    done = await guest.run(endpoint, argv=[*INTERPRETER_ARGV, "-c", _SCRIPT], timeout=4 * GRACE_S)
     if done.exit_code != 0:
         said = done.stderr[-500:].decode("utf-8", "replace")
         raise GuestFault(f"the programs inside do not end (status {done.exit_code}): {said}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thawbox.guest.image import AGENT_ARGV, AGENT_ENV, MOUNT_POINT
+from thawbox.agent_image import AGENT_ARGV, AGENT_ENV, MOUNT_POINT
 
 CAPABILITIES = (
     "CAP_AUDIT_WRITE",

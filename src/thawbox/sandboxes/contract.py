@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from thawbox.guest.client import Endpoint
+from thawbox.guest import Endpoint
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 

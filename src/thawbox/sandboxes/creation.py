@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from thawbox import ids, metrics
+from thawbox import guest, ids, metrics
 from thawbox.errors import (
     BuildError,
     Forbidden,
@@ -20,22 +20,21 @@ from thawbox.errors import (
     TemplateNotReady,
     ThawboxError,
 )
-from thawbox.guest import client
-from thawbox.guest.client import GuestError
+from thawbox.guest import GuestError
 from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container, Greeting
 from thawbox.settings import Settings
+from thawbox.snapshots import manifest as versions
+from thawbox.snapshots.manifest import Version
+from thawbox.snapshots.start import introduce, root_of, start_program
 from thawbox.store import sandboxes as rows
 from thawbox.store import templates
 from thawbox.store.connection import Connection
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
-from thawbox.templates import version as versions
-from thawbox.templates.version import Version
 
-from . import memory, room
-from .home import Home, log
-from .start import introduce, root_of, start_program
+from . import capacity, memory
+from .context import Home, log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ async def hand_over(home: Home, wish: Wish) -> SandboxRow | None:
             await home.node.greet(
                 container,
                 functools.partial(
-                    client.init, env=wish.env, entropy=secrets.token_bytes(64), timeout=CLAIM_TIMEOUT_S
+                    guest.init, env=wish.env, entropy=secrets.token_bytes(64), timeout=CLAIM_TIMEOUT_S
                 ),
             )
         except (RuntimeFault, GuestError, GuestFault) as error:
@@ -114,7 +113,7 @@ async def create(home: Home, wish: Wish, *, undo: Callable[[str], Awaitable[None
         TemplateNotReady, Forbidden: as ``register``; nothing is left.
         NoCapacity, RuntimeFault: it did not work; nothing is left.
     """
-    await room.make(home)
+    await capacity.make(home)
     key = wish.template.snapshot_key
     shell = None if key is None else home.pools.claim(key, thawed=False)
     shells = [] if shell is None else [shell]  # ours as long as it is in there

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from thawbox import ids
 from thawbox.errors import SandboxNotFound
+from thawbox.snapshots.start import introduce
 from thawbox.store import sandboxes as rows
 from thawbox.store.sandboxes import SandboxRow
 
 from . import memory
+from .context import Home
 from .creation import check_limit
-from .home import Home
-from .start import introduce
 
 
 async def fork(

@@ -14,15 +14,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from thawbox import fulldisk, metrics
 from thawbox import log as logs
+from thawbox import metrics
 from thawbox.errors import InvalidState, MachineDiskFull, RuntimeFault
 from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container, Greeting
+from thawbox.snapshots.start import root_of
 from thawbox.store.sandboxes import SandboxRow
+from thawbox.util import full_disk
 
-from .home import Home
-from .start import root_of
+from .context import Home
 from .states import in_words
 
 log = logs.get(__name__)
@@ -72,7 +73,7 @@ async def save(home: Home, container: Container, folder: Path) -> None:
         folder.parent.mkdir(exist_ok=True, mode=0o700)
         half_made.rename(folder)
     except OSError as error:  # a full disk, or a runtime that says it wrote what is not there
-        if fulldisk.is_meant(error):
+        if full_disk.is_meant(error):
             raise MachineDiskFull from error
         raise RuntimeFault(f"the memory of {container.id} is not on disk: {error}") from error
     finally:

@@ -9,11 +9,11 @@ import asyncio
 import time
 
 from thawbox.errors import RuntimeFault
+from thawbox.snapshots.start import wake
 from thawbox.store.sandboxes import SandboxRow
 
 from . import memory
-from .home import Home
-from .start import wake
+from .context import Home
 from .states import Action, applies
 
 

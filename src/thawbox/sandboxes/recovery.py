@@ -9,7 +9,7 @@ from thawbox.node.container import Container
 from thawbox.store import sandboxes as rows
 from thawbox.store.sandboxes import SandboxRow
 
-from .home import Home, log
+from .context import Home, log
 from .memory import unusable
 
 

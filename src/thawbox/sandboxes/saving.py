@@ -16,23 +16,22 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from thawbox import ids
+from thawbox import guest, ids
+from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.errors import AliasExists, GuestFault, RuntimeFault, SandboxNotFound
-from thawbox.guest import client
-from thawbox.guest.image import INTERPRETER_ARGV
 from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container, while_alive
-from thawbox.node.contract import Runtime
+from thawbox.node.runtime import Runtime
+from thawbox.snapshots import manifest as versions
+from thawbox.snapshots.manifest import Memory, Version
+from thawbox.snapshots.start import introduce, root_of
 from thawbox.store import sandboxes as rows
 from thawbox.store import templates
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
-from thawbox.templates import version as versions
-from thawbox.templates.version import Memory, Version
 
 from . import memory
-from .home import Home
-from .start import introduce, root_of
+from .context import Home
 
 
 async def save(home: Home, sandbox_id: str, name: str, description: str) -> TemplateRow:
@@ -108,16 +107,16 @@ async def _aside(node: Runtime, row: SandboxRow, version: Version, folder: Path)
 async def _cleanse(container: Container) -> None:
     try:
         await introduce(container.endpoint, hostname="sandbox")  # no trace of the sandbox's id in /etc/hosts
-        await client.renew(container.endpoint)
-    except client.GuestError as error:
+        await guest.renew(container.endpoint)
+    except guest.GuestError as error:
         raise GuestFault(f"the agent inside cannot be made to forget: {error}") from error
 
 
 async def _prove(container: Container, version: Version) -> None:
     try:
         await introduce(container.endpoint, hostname="sandbox", template_env=version.env, env={})
-        done = await client.run(container.endpoint, argv=[*INTERPRETER_ARGV, "-c", "pass"], timeout=30)
-    except client.GuestError as error:
+        done = await guest.run(container.endpoint, argv=[*INTERPRETER_ARGV, "-c", "pass"], timeout=30)
+    except guest.GuestError as error:
         raise GuestFault(f"the agent in the saved template refuses: {error}") from error
     if done.exit_code != 0:
         raise RuntimeFault(f"the saved template cannot run a program: {done.stderr[-500:]!r}")

@@ -21,20 +21,21 @@ from thawbox.errors import (
     SandboxUnavailable,
     ThawboxError,
 )
-from thawbox.guest.client import Endpoint
-from thawbox.node.contract import Runtime
+from thawbox.guest import Endpoint
+from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
+from thawbox.snapshots import manifest as versions
+from thawbox.snapshots.garbage import retire_versions
+from thawbox.snapshots.pins import Pins
 from thawbox.store import sandboxes as rows
 from thawbox.store.database import Database
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
-from thawbox.templates import version as versions
 
-from . import creation, forking, pausing, room, saving, stopping
+from . import capacity, creation, forking, pausing, saving, stopping
+from .context import Home, reason_of_death
 from .contract import SandboxDefaults
 from .events import Events
-from .garbage import Pins, retire_versions
-from .home import Home, reason_of_death
 from .pools.keeper import Pools
 from .recovery import reconcile
 from .states import Action, applies, in_words
@@ -60,7 +61,7 @@ class SandboxService:
             settings=settings,
             pins=pins,
             events=events or Events(),
-            pools=Pools(node, database, settings, is_short=lambda: room.is_short(settings)),
+            pools=Pools(node, database, settings, is_short=lambda: capacity.is_short(settings)),
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -134,7 +135,7 @@ class SandboxService:
     async def resume(self, sandbox: SandboxRow) -> SandboxRow:
         """Let it go on; see ``contract``."""
         if applies(Action.RESUME, sandbox) and sandbox.memory is not None:
-            await room.make(self._home)
+            await capacity.make(self._home)
         return await self._operate(sandbox.id, lambda: pausing.resume(self._home, sandbox.id))
 
     async def stop_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
@@ -145,21 +146,21 @@ class SandboxService:
     async def start_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
         """Bring it back with its files; see ``contract``."""
         if applies(Action.START, sandbox):
-            await room.make(self._home)
+            await capacity.make(self._home)
         return await self._operate(sandbox.id, lambda: stopping.start(self._home, sandbox.id))
 
     async def fork(
         self, sandbox: SandboxRow, count: int, *, env: Mapping[str, str], timeout_seconds: int | None
     ) -> list[SandboxRow]:
         """Running copies; see ``contract``."""
-        await room.make(self._home)
+        await capacity.make(self._home)
         return await forking.fork(
             self._home, sandbox.id, count, env=env, timeout_seconds=timeout_seconds, undo=self._undo
         )
 
     async def save(self, sandbox: SandboxRow, name: str, description: str) -> TemplateRow:
         """A template that is as the sandbox is now; see ``contract``."""
-        await room.make(self._home)
+        await capacity.make(self._home)
         try:
             return await saving.save(self._home, sandbox.id, name, description)
         finally:
@@ -246,11 +247,11 @@ class SandboxService:
                 await self._free(gone)
 
     async def _settle_frozen(self) -> None:
-        short = room.is_short(self._home.settings)
+        short = capacity.is_short(self._home.settings)
         await self._settle(before=time.time() - (0 if short else self._home.settings.pause_memory_s))
 
     async def _settle(self, *, before: float) -> None:
         async with self._home.database.read() as connection:
             frozen = await rows.frozen(connection, before)
         for row in frozen:
-            await room.settle(self._home, row.id)
+            await capacity.settle(self._home, row.id)

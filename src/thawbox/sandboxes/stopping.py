@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 
 from thawbox.errors import BuildError, GuestFault, InvalidState
-from thawbox.guest.client import GuestError
+from thawbox.guest import GuestError
+from thawbox.snapshots.start import start_program
 from thawbox.store.sandboxes import SandboxRow
 
 from . import memory
-from .home import Home, log
+from .context import Home, log
 from .pausing import bring_back
-from .start import start_program
 from .states import Action, applies
 
 

@@ -16,10 +16,11 @@ from typing import IO
 
 from thawbox.errors import InternalFault, InvalidTemplate, UserError
 from thawbox.settings import Settings
-from thawbox.templates.fields import shown
-from thawbox.templates.names import relative_name
-from thawbox.templates.recipe import CopyStep
-from thawbox.templates.tarwalk import CHUNK, Kind, Member, members
+
+from .fields import shown
+from .names import relative_name
+from .recipe import CopyStep
+from .tarwalk import CHUNK, Kind, Member, members
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
-from thawbox.templates.recipe import (
+from .recipe import (
     AnyStep,
     AptStep,
     CmdStep,

@@ -7,8 +7,9 @@ from typing import Any
 
 from thawbox.errors import InvalidTemplate
 from thawbox.settings import Settings
-from thawbox.templates import fields, steps
-from thawbox.templates.recipe import AnyStep, CmdStep, ReadyCheck, ReadyKind, Recipe, RegistryCredentials
+
+from . import fields, steps
+from .recipe import AnyStep, CmdStep, ReadyCheck, ReadyKind, Recipe, RegistryCredentials
 
 NO_FROM = "Template must start with a FROM step"
 """SEED-B, word for word."""

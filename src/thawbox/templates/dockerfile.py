@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from thawbox.errors import InvalidTemplate
-from thawbox.templates import fields, words
-from thawbox.templates.instructions import Instruction, cut, escape_of, refuse
+
+from . import fields, words
+from .instructions import Instruction, cut, escape_of, refuse
 
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What $PATH stands for until the Dockerfile sets it: the base image's own is not known here."""

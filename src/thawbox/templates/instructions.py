@@ -15,7 +15,8 @@ from typing import Any
 from dockerfile_parse import DockerfileParser
 
 from thawbox.errors import InvalidTemplate
-from thawbox.templates import fields, words
+
+from . import fields, words
 
 MAX_BYTES = 1024 * 1024
 _ESCAPE = re.compile(r"#\s*escape\s*=\s*(\S+)\s*", re.I)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from thawbox.errors import UserError
-from thawbox.templates.fields import shown
+
+from .fields import shown
 
 MAX_NAME_BYTES = 4095
 MAX_PART_BYTES = 255

@@ -20,8 +20,9 @@ from pathlib import Path
 import pathspec
 
 from thawbox.errors import UserError
-from thawbox.templates.archive import content_digest
-from thawbox.templates.fields import shown
+
+from .archive import content_digest
+from .fields import shown
 
 _MAGIC = re.compile(r"[*?\[\\]")
 

@@ -6,17 +6,9 @@ import shlex
 from collections.abc import Callable, Mapping
 
 from thawbox.errors import InvalidTemplate
-from thawbox.templates import fields
-from thawbox.templates.recipe import (
-    AnyStep,
-    AptStep,
-    CmdStep,
-    CopyStep,
-    EnvStep,
-    RunStep,
-    UserStep,
-    WorkdirStep,
-)
+
+from . import fields
+from .recipe import AnyStep, AptStep, CmdStep, CopyStep, EnvStep, RunStep, UserStep, WorkdirStep
 
 Raw = Mapping[str, object]
 

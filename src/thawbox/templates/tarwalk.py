@@ -19,8 +19,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from thawbox.errors import TooLarge, UserError
-from thawbox.templates.fields import shown
-from thawbox.templates.names import relative_name, symlink_target
+
+from .fields import shown
+from .names import relative_name, symlink_target
 
 CHUNK = 256 * 1024
 MAX_ENTRIES = 200_000

@@ -14,7 +14,7 @@ from thawbox.settings import Settings, load
 from thawbox.store import keys, organizations, templates
 from thawbox.store.database import open_database
 from thawbox.store.templates import TemplateRow
-from thawbox.testing import FakeBuilder, FakeSandboxes
+from thawbox.testing.services import FakeBuilder, FakeSandboxes
 
 
 @dataclass

@@ -11,8 +11,8 @@ from hopx_ai import Sandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thawbox.http.addresses import Place, place_of
 from thawbox.settings import load
+from thawbox.web.addresses import Place, place_of
 
 from .conftest import World, make_world
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thawbox.build.buildlog import MAX_MESSAGE, BuildLog, clean, read_entries, read_text
+from thawbox.builder.log import MAX_MESSAGE, BuildLog, clean, read_entries, read_text
 
 
 @pytest.fixture

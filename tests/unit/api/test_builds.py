@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from thawbox.build.buildlog import BuildLog
+from thawbox.builder.log import BuildLog
 from thawbox.store import builds
 
 from .conftest import World

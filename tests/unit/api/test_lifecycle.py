@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from thawbox.guest.client import Endpoint
+from thawbox.guest import Endpoint
 from thawbox.store import sandboxes
 
 from .conftest import World

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi import checks as openapi_checks
 
 from thawbox.api.app import create_app
 from thawbox.api.context import ApiContext
-from thawbox.guest.client import Endpoint
+from thawbox.guest import Endpoint
 from thawbox.settings import load
 
 from .conftest import World, make_world

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from thawbox.percentile import percentile
+from thawbox.util.percentile import percentile
 
 from .conftest import Thaw
 from .fake import Fake

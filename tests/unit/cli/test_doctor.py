@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from thawbox.node import doctor
-from thawbox.node.finding import Finding
+from thawbox.machine import doctor
+from thawbox.machine.finding import Finding
 from thawbox.settings import Settings, load
 
 from .conftest import Thaw
@@ -59,22 +59,22 @@ async def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch)
         raise RuntimeError("boom")
 
     monkeypatch.setattr(doctor, "existing_parent", broken)
-    monkeypatch.setattr("thawbox.node.doctor_kernel.CHECKS", ())
+    monkeypatch.setattr("thawbox.machine.doctor_kernel.CHECKS", ())
     findings = {finding.name: finding for finding in await doctor.check(load())}
     assert findings["disk"].ok is False
     assert "boom" in findings["disk"].detail
 
 
 async def test_every_finding_that_is_not_fine_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thawbox.node.doctor_kernel.CHECKS", ())
-    monkeypatch.setattr("thawbox.node.doctor.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("thawbox.machine.doctor_kernel.CHECKS", ())
+    monkeypatch.setattr("thawbox.machine.doctor.os.geteuid", lambda: 1000)
     findings = await doctor.check(load())
     assert next(finding for finding in findings if finding.name == "root").ok is False
     assert all(finding.why for finding in findings if finding.ok is not True)
 
 
 async def test_ports_tell_a_running_server_from_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thawbox.node.doctor_kernel.CHECKS", ())
+    monkeypatch.setattr("thawbox.machine.doctor_kernel.CHECKS", ())
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -108,5 +108,5 @@ def test_a_name_server_counts_when_it_answers(
                 raise TimeoutError
             return answer
 
-    monkeypatch.setattr("thawbox.node.doctor.socket.socket", lambda *_: Client())
+    monkeypatch.setattr("thawbox.machine.doctor.socket.socket", lambda *_: Client())
     assert doctor.name_server_answers("192.0.2.1") is ok

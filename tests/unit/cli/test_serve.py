@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from thawbox.node.doctor import server_runs
-from thawbox.node.layout import Layout
+from thawbox.machine.doctor import server_runs
+from thawbox.state import Layout
 
 from .conftest import Thaw
 

@@ -17,17 +17,18 @@ import pytest
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 
+import thawbox.agent
 from thawbox import ids
 from thawbox.gateway.app import create_gateway
 from thawbox.gateway.context import GatewayContext
-from thawbox.guest.client import Endpoint
-from thawbox.http.listener import listener
+from thawbox.guest import Endpoint
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
 from thawbox.store.database import open_database
 from thawbox.store.sandboxes import SandboxRow
-from thawbox.testing import FakeSandboxes
+from thawbox.testing.services import FakeSandboxes
+from thawbox.web.listener import listener
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +46,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         [
             *(
                 sys.executable,
-                "-m",
-                "thawbox.guest.agent",
+                *("-I", "-S", Path(thawbox.agent.__file__).with_name("agent.py")),
                 "--bind",
                 "127.0.0.2",
                 "--port",

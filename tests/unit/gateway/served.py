@@ -11,7 +11,7 @@ import httpx
 
 from thawbox.gateway.app import create_gateway
 from thawbox.gateway.context import GatewayContext
-from thawbox.http.listener import listener
+from thawbox.web.listener import listener
 
 from .conftest import Gate
 

@@ -5,7 +5,7 @@ import time
 import jwt
 import pytest
 
-from thawbox.guest.client import Endpoint
+from thawbox.guest import Endpoint
 from thawbox.sandboxes.tokens import TokenSigner
 
 from .conftest import Gate

@@ -9,15 +9,15 @@ from typing import Any
 import httpx
 import pytest
 
-import thawbox.guest
-from thawbox.gateway import languages
+import thawbox.agent
+from thawbox.gateway.run import languages
 
 from .conftest import Gate
 
 
 @pytest.fixture(autouse=True)
 def runner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(languages, "RUNNER", str(Path(thawbox.guest.__file__).parent / "python" / "run.py"))
+    monkeypatch.setattr(languages, "RUNNER", str(Path(thawbox.agent.__file__).parent / "python" / "run.py"))
 
 
 async def post(gate: Gate, path: str, **body: Any) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-import thawbox.guest
-from thawbox.gateway import callback_target, callbacks, languages
-from thawbox.gateway.callback_target import Forbidden
+import thawbox.agent
 from thawbox.gateway.context import GatewayContext
+from thawbox.gateway.run import callback_target, callbacks, languages
+from thawbox.gateway.run.callback_target import Forbidden
 from thawbox.store import callbacks as rows
 from thawbox.store import sandboxes
 from thawbox.store.callbacks import CallbackRow
@@ -27,7 +27,7 @@ from .conftest import Gate
 
 @pytest.fixture(autouse=True)
 def runner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(languages, "RUNNER", str(Path(thawbox.guest.__file__).parent / "python" / "run.py"))
+    monkeypatch.setattr(languages, "RUNNER", str(Path(thawbox.agent.__file__).parent / "python" / "run.py"))
     monkeypatch.setattr(callbacks, "TICK_S", 0.02)
     monkeypatch.setattr(callbacks, "DELAYS_S", (0.01,) * 5)
 

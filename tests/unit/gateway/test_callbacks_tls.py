@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from thawbox.gateway import callbacks
+from thawbox.gateway.run import callbacks
 
 from .conftest import Gate
 from .test_callbacks import Receiver, execute, permitting, runner, until_nothing_is_owed

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import thawbox.guest
-from thawbox.gateway import code, execution, languages
+import thawbox.agent
+from thawbox.gateway.run import code, execution, languages
 
 from .conftest import Gate
 
@@ -19,7 +19,7 @@ from .conftest import Gate
 @pytest.fixture(autouse=True)
 def runner(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runner where it is on this machine, instead of in the agent's image."""
-    monkeypatch.setattr(languages, "RUNNER", str(Path(thawbox.guest.__file__).parent / "python" / "run.py"))
+    monkeypatch.setattr(languages, "RUNNER", str(Path(thawbox.agent.__file__).parent / "python" / "run.py"))
 
 
 async def execute(gate: Gate, source: str, **body: Any) -> dict[str, Any]:

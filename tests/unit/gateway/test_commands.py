@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from thawbox import guest
 from thawbox.errors import GuestFault
-from thawbox.gateway import execution
-from thawbox.guest import client
-from thawbox.guest.client import Endpoint, GuestError
+from thawbox.gateway.run import execution
+from thawbox.guest import Endpoint, GuestError
 
 from .conftest import Gate
 
@@ -90,7 +90,7 @@ async def test_process_that_cannot_be_started_is_a_result(
     async def refuse(*_: object, **__: object) -> None:
         raise GuestError("EAGAIN", "resource temporarily unavailable")
 
-    monkeypatch.setattr(client, "run", refuse)
+    monkeypatch.setattr(guest, "run", refuse)
     result = await run(gate, command="true")
     assert (result["exit_code"], result["stderr"]) == (127, "resource temporarily unavailable\n")
 
@@ -147,7 +147,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable
         await meanwhile()
         raise GuestFault("the connection broke")
 
-    monkeypatch.setattr(client, "run", die)
+    monkeypatch.setattr(guest, "run", die)
     return runs
 
 

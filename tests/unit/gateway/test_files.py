@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from thawbox.gateway import files, listing, paths
+from thawbox.gateway.files import content, listing, paths
 
 from .conftest import Gate
 
@@ -79,7 +79,7 @@ async def test_relative_paths_count_from_the_workspace(gate: Gate, monkeypatch: 
 async def test_file_that_is_too_large_for_an_answer_is_refused(
     gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "READ_MAX", 10)
+    monkeypatch.setattr(content, "READ_MAX", 10)
     (gate.folder / "big").write_bytes(b"x" * 11)
     answer = await gate.client.get("/files/read", params={"path": str(gate.folder / "big")})
     assert answer.status_code == 413

@@ -5,8 +5,8 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thawbox.gateway import frames
-from thawbox.gateway.frames import Frame, Waiting
+from thawbox.gateway.sockets import frames
+from thawbox.gateway.sockets.frames import Frame, Waiting
 
 texts = st.tuples(st.sampled_from(["stdout", "stderr"]), st.text(max_size=8))
 actions = st.lists(st.one_of(texts, st.just("take"), st.just("event")), max_size=60)

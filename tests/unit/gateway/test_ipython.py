@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import thawbox.guest
-from thawbox.gateway import ipython
+import thawbox.agent
+from thawbox.gateway.run import ipython
 from thawbox.guest import kernel
 
 from .conftest import Gate
@@ -127,7 +127,7 @@ async def test_sessions(gate: Gate, owner: Owner) -> None:
 
 async def test_without_a_kernel(gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "SOCKET", str(tmp_path / "nobody.sock"))
-    monkeypatch.setattr(kernel, "PROGRAM", str(Path(thawbox.guest.__file__).parent / "python" / "kernel.py"))
+    monkeypatch.setattr(kernel, "PROGRAM", str(Path(thawbox.agent.__file__).parent / "python" / "kernel.py"))
     assert (await gate.client.get("/jupyter/sessions")).json()["sessions"] == []
     done = await execute(gate, env={"PATH": "/usr/bin"})
     assert (done["success"], done["exit_code"]) == (False, 127)

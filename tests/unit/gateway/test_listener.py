@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from thawbox.http import listener
+from thawbox.web import listener
 
 from .conftest import Gate
 from .served import serve

@@ -24,17 +24,17 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from thawbox import ids
+from thawbox.agent import protocol
+from thawbox.agent.protocol import encode_frame, encode_object
 from thawbox.gateway.app import create_gateway
 from thawbox.gateway.context import GatewayContext
-from thawbox.guest import protocol
-from thawbox.guest.client import Endpoint
-from thawbox.guest.protocol import encode_frame, encode_object
+from thawbox.guest import Endpoint
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
 from thawbox.store.database import open_database
 from thawbox.store.sandboxes import SandboxRow
-from thawbox.testing import FakeSandboxes
+from thawbox.testing.services import FakeSandboxes
 
 DOCUMENT = create_gateway(GatewayContext(load(), *[cast(Any, None)] * 3)).openapi()
 OPERATIONS = {

@@ -11,9 +11,9 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from thawbox.errors import GuestFault
-from thawbox.gateway import sockets
-from thawbox.gateway.frames import Frame
-from thawbox.gateway.sockets import Session, Socket, needs_spacing, serve
+from thawbox.gateway.sockets import session as sockets
+from thawbox.gateway.sockets.frames import Frame
+from thawbox.gateway.sockets.session import Session, Socket, needs_spacing, serve
 from thawbox.store import sandboxes
 
 from .conftest import Live, frame, frames, say

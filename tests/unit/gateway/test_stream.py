@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-import thawbox.guest
+import thawbox.agent
+from thawbox import guest
 from thawbox.errors import GuestFault
-from thawbox.gateway import languages
-from thawbox.guest import client
-from thawbox.guest.client import Event
+from thawbox.gateway.run import languages
+from thawbox.guest import Event
 
 from .conftest import Live, frame, frames, say
 
 
 @pytest.fixture(autouse=True)
 def runner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(languages, "RUNNER", str(Path(thawbox.guest.__file__).parent / "python" / "run.py"))
+    monkeypatch.setattr(languages, "RUNNER", str(Path(thawbox.agent.__file__).parent / "python" / "run.py"))
 
 
 def text(got: list[dict[str, Any]], kind: str) -> str:
@@ -165,7 +165,7 @@ async def test_an_agent_that_breaks_off_waits_for_the_reason(
     async def broken(*_: Any, **__: Any) -> AsyncIterator[Gone]:
         yield Gone()
 
-    monkeypatch.setattr(client, "spawn", broken)
+    monkeypatch.setattr(guest, "spawn", broken)
     async with live.connect("/commands/stream") as socket:
         await say(socket, command="x")
         error, _ = await frames(socket)

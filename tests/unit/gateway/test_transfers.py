@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thawbox.gateway import transfers
-from thawbox.gateway.multipart import UploadForm
-from thawbox.gateway.transfers import content_disposition
-from thawbox.guest import client
-from thawbox.guest.client import GuestError
+from thawbox import guest
+from thawbox.gateway.files import transfers
+from thawbox.gateway.files.multipart import UploadForm
+from thawbox.gateway.files.transfers import content_disposition
+from thawbox.guest import GuestError
 
 from .conftest import Gate
 
@@ -160,8 +160,8 @@ async def test_full_disk_is_said(gate: Gate, monkeypatch: pytest.MonkeyPatch) ->
     async def full(*_: object, **__: object) -> None:
         raise GuestError("ENOSPC", "/x: no space left on device")
 
-    monkeypatch.setattr(client, "receive_file", full)
-    monkeypatch.setattr(client, "write_file", full)
+    monkeypatch.setattr(guest, "receive_file", full)
+    monkeypatch.setattr(guest, "write_file", full)
     for answer in (
         await upload(gate, b"x", "/x"),
         await gate.client.post("/files/write", json={"path": "/x", "content": "y"}),

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-import thawbox.guest.agent
-from thawbox.guest.client import Endpoint
+import thawbox.agent
+from thawbox.guest import Endpoint
+
+LAUNCHER = Path(thawbox.agent.__file__).with_name("agent.py")
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -73,7 +75,14 @@ def run_agent(root: Path, writable: Path, port: int = 0) -> Iterator[Agent]:
     os.write(write_end, f"{secret}\n".encode())
     options = ["--port", str(port), "--bind", "127.0.0.1", "--print-port", "--root", str(root)]
     with subprocess.Popen(
-        [*_confined(writable), sys.executable, "-I", "-S", thawbox.guest.agent.__file__, *options],
+        [
+            *_confined(writable),
+            sys.executable,
+            "-I",
+            "-S",
+            LAUNCHER,
+            *options,
+        ],
         stdin=read_end,
         stdout=subprocess.PIPE,
         preexec_fn=_be_like_process_1,

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from thawbox import guest
+from thawbox.agent import protocol
 from thawbox.errors import GuestFault
-from thawbox.guest import channel, client, protocol
+from thawbox.guest import Endpoint, GuestError, channel
 from thawbox.guest.channel import connect
-from thawbox.guest.client import Endpoint, GuestError
 
 from .conftest import Agent
 
@@ -29,7 +30,7 @@ async def answer_to(endpoint: Endpoint, data: bytes) -> bytes:
 
 
 async def test_ping_answers_with_pid_uptime_and_time(agent: Agent) -> None:
-    answer = await client.ping(agent.endpoint)
+    answer = await guest.ping(agent.endpoint)
     assert answer["pid"] == agent.pid
     assert answer["uptime"] >= 0
     assert answer["time"] > 1_700_000_000
@@ -61,33 +62,33 @@ async def test_strangers_get_nothing_but_a_refusal(endpoint: Endpoint, data: byt
 
 
 async def test_a_new_secret_in_the_pipe_replaces_the_old_one(own_agent: Agent) -> None:
-    await client.ping(own_agent.endpoint)
+    await guest.ping(own_agent.endpoint)
     new = own_agent.give_secret(secrets.token_hex(32))
-    await client.ping(new)
+    await guest.ping(new)
     with pytest.raises(GuestError, match="secret"):
-        await client.ping(own_agent.endpoint)
+        await guest.ping(own_agent.endpoint)
 
 
 async def test_the_last_of_several_new_secrets_counts(own_agent: Agent) -> None:
     first = own_agent.give_secret(secrets.token_hex(32))
     last = own_agent.give_secret(secrets.token_hex(32))
-    await client.ping(last)
+    await guest.ping(last)
     with pytest.raises(GuestError, match="secret"):
-        await client.ping(first)
+        await guest.ping(first)
 
 
 async def test_what_is_no_secret_in_the_pipe_is_ignored(own_agent: Agent) -> None:
     os.write(own_agent.secret_pipe, b"short\n" + b"z" * 64 + b"\n")
     with pytest.raises(GuestError, match="secret"):
-        await client.ping(Endpoint("127.0.0.1", own_agent.endpoint.port, "0" * 64))
-    await client.ping(own_agent.endpoint)
+        await guest.ping(Endpoint("127.0.0.1", own_agent.endpoint.port, "0" * 64))
+    await guest.ping(own_agent.endpoint)
 
 
 async def test_idle_strangers_cannot_keep_the_owner_out(own_agent: Agent) -> None:
     host, port = own_agent.endpoint.host, own_agent.endpoint.port
     strangers = [await asyncio.open_connection(host, port) for _ in range(300)]
     try:
-        await client.ping(own_agent.endpoint)
+        await guest.ping(own_agent.endpoint)
         assert await strangers[0][0].read() == b"", "the oldest stranger is sent away"
     finally:
         for _, writer in strangers:
@@ -97,7 +98,7 @@ async def test_idle_strangers_cannot_keep_the_owner_out(own_agent: Agent) -> Non
 async def test_an_over_long_request_line_ends_the_connection(endpoint: Endpoint) -> None:
     start = encode_start(endpoint)
     assert await answer_to(endpoint, start + b"x" * (protocol.REQUEST_MAX + 100_000)) == b""
-    await client.ping(endpoint)
+    await guest.ping(endpoint)
 
 
 async def test_a_request_that_is_no_json_is_refused(endpoint: Endpoint) -> None:
@@ -116,22 +117,22 @@ async def test_a_frame_that_is_not_allowed_ends_the_connection(endpoint: Endpoin
     request = protocol.encode_request("spawn", endpoint.secret, {"argv": ["sleep", "1000"], "stdin": True})
     answer = await answer_to(endpoint, request + b"\xff\xff\xff\xff\xff\xff")
     assert bytes([protocol.EXIT]) + b"\0" not in answer
-    await client.ping(endpoint)
+    await guest.ping(endpoint)
 
 
 async def test_many_clients_at_once(endpoint: Endpoint) -> None:
-    answers = await asyncio.gather(*(client.run(endpoint, argv=["echo", str(n)]) for n in range(60)))
+    answers = await asyncio.gather(*(guest.run(endpoint, argv=["echo", str(n)]) for n in range(60)))
     assert [int(answer.stdout) for answer in answers] == list(range(60))
 
 
 async def test_wait_ready_gives_up_with_the_reason() -> None:
     with pytest.raises(GuestFault, match=r"0.05 s"):
-        await client.wait_ready(Endpoint("127.0.0.1", 1, "0" * 64), 0.05)
+        await guest.wait_ready(Endpoint("127.0.0.1", 1, "0" * 64), 0.05)
 
 
 async def test_wait_ready_does_not_wait_for_a_wrong_secret(endpoint: Endpoint) -> None:
     with pytest.raises(GuestFault, match="refuses"):
-        await client.wait_ready(Endpoint(endpoint.host, endpoint.port, "0" * 64), 3600)
+        await guest.wait_ready(Endpoint(endpoint.host, endpoint.port, "0" * 64), 3600)
 
 
 def encode_start(endpoint: Endpoint) -> bytes:
@@ -155,5 +156,5 @@ async def test_a_connection_that_is_not_accepted_is_tried_again(
         return await opened(*args, **kwargs)
 
     monkeypatch.setattr(asyncio, "open_connection", first_is_ignored)
-    assert "pid" in await client.ping(endpoint)
+    assert "pid" in await guest.ping(endpoint)
     assert calls == 2

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from thawbox.guest import client, protocol
+from thawbox import guest
+from thawbox.agent import protocol
+from thawbox.agent.files import is_root
+from thawbox.guest import Endpoint, GuestError
 from thawbox.guest.channel import connect
-from thawbox.guest.client import Endpoint, GuestError
-from thawbox.guest.files import is_root
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
 
 
 async def content(endpoint: Endpoint, path: Path, offset: int = 0, length: int | None = None) -> bytes:
-    async with client.read_file(endpoint, str(path), offset=offset, length=length) as (_, chunks):
+    async with guest.read_file(endpoint, str(path), offset=offset, length=length) as (_, chunks):
         return b"".join([chunk async for chunk in chunks])
 
 
@@ -33,7 +34,7 @@ async def test_read_gives_state_and_content(endpoint: Endpoint, tmp_path: Path) 
     data = os.urandom(700_000)
     path.write_bytes(data)
     path.chmod(0o640)
-    async with client.read_file(endpoint, str(path)) as (info, chunks):
+    async with guest.read_file(endpoint, str(path)) as (info, chunks):
         assert (info.type, info.size, info.mode, info.uid) == ("file", 700_000, 0o640, os.getuid())
         assert info.mtime == pytest.approx(path.stat().st_mtime)
         assert b"".join([chunk async for chunk in chunks]) == data
@@ -70,11 +71,11 @@ async def test_write_makes_folders_and_the_file(endpoint: Endpoint, tmp_path: Pa
         yield b"y" * 500_000
 
     path = tmp_path / "new/er/file ü"
-    assert await client.write_file(endpoint, str(path), chunks()) == 1_000_000
+    assert await guest.write_file(endpoint, str(path), chunks()) == 1_000_000
     assert path.read_bytes() == b"x" * 500_000 + b"y" * 500_000
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
-    assert await client.write_file(endpoint, str(path), b"") == 0
+    assert await guest.write_file(endpoint, str(path), b"") == 0
     assert path.read_bytes() == b""
 
 
@@ -122,9 +123,9 @@ async def test_an_overwritten_file_keeps_its_mode_unless_told(endpoint: Endpoint
     path = tmp_path / "f"
     path.write_text("old")
     path.chmod(0o751)
-    await client.write_file(endpoint, str(path), b"new")
+    await guest.write_file(endpoint, str(path), b"new")
     assert stat.S_IMODE(path.stat().st_mode) == 0o751
-    await client.write_file(endpoint, str(path), b"newer", mode=0o4700)
+    await guest.write_file(endpoint, str(path), b"newer", mode=0o4700)
     assert stat.S_IMODE(path.stat().st_mode) == 0o4700
     assert path.read_text() == "newer"
 
@@ -132,16 +133,16 @@ async def test_an_overwritten_file_keeps_its_mode_unless_told(endpoint: Endpoint
 @as_root
 async def test_owner_of_what_is_written(endpoint: Endpoint, tmp_path: Path) -> None:
     path = tmp_path / "folder/f"
-    await client.write_file(endpoint, str(path), b"x", user="somebody")
+    await guest.write_file(endpoint, str(path), b"x", user="somebody")
     assert (path.stat().st_uid, path.stat().st_gid) == (4242, 4243)
     assert path.parent.stat().st_uid == 4242
-    await client.write_file(endpoint, str(path), b"y")
+    await guest.write_file(endpoint, str(path), b"y")
     assert path.stat().st_uid == 4242, "an overwritten file keeps its owner"
 
 
 async def test_a_link_is_written_through(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
-    await client.write_file(endpoint, str(tmp_path / "link"), b"x")
+    await guest.write_file(endpoint, str(tmp_path / "link"), b"x")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == b"x"
 
@@ -149,7 +150,7 @@ async def test_a_link_is_written_through(endpoint: Endpoint, tmp_path: Path) -> 
 async def test_what_cannot_be_written(endpoint: Endpoint, tmp_path: Path) -> None:
     async def write(path: Path | str, *, overwrite: bool = True, mkdirs: bool = True) -> str:
         data = b"x" * 3_000_000
-        return await code_of(client.write_file(endpoint, str(path), data, overwrite=overwrite, mkdirs=mkdirs))
+        return await code_of(guest.write_file(endpoint, str(path), data, overwrite=overwrite, mkdirs=mkdirs))
 
     (tmp_path / "f").write_text("old")
     os.mkfifo(tmp_path / "fifo")
@@ -165,19 +166,19 @@ async def test_what_cannot_be_written(endpoint: Endpoint, tmp_path: Path) -> Non
 
 
 async def test_no_overwrite_writes_what_is_new(endpoint: Endpoint, tmp_path: Path) -> None:
-    await client.write_file(endpoint, str(tmp_path / "f"), b"x", overwrite=False)
+    await guest.write_file(endpoint, str(tmp_path / "f"), b"x", overwrite=False)
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
 
 
 async def test_a_full_disk_leaves_nothing(endpoint: Endpoint, tmp_path: Path) -> None:
-    full = await client.run(endpoint, shell=f"mount -t tmpfs -o size=1m none {tmp_path}")
+    full = await guest.run(endpoint, shell=f"mount -t tmpfs -o size=1m none {tmp_path}")
     if full.exit_code != 0:
         pytest.skip("mounting needs root")
     try:
-        assert await code_of(client.write_file(endpoint, str(tmp_path / "f"), b"x" * 30_000_000)) == "ENOSPC"
+        assert await code_of(guest.write_file(endpoint, str(tmp_path / "f"), b"x" * 30_000_000)) == "ENOSPC"
         assert list(tmp_path.iterdir()) == []
     finally:
-        await client.run(endpoint, argv=["umount", str(tmp_path)])
+        await guest.run(endpoint, argv=["umount", str(tmp_path)])
 
 
 async def test_a_client_that_goes_away_leaves_nothing(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -190,14 +191,14 @@ async def test_a_client_that_goes_away_leaves_nothing(endpoint: Endpoint, tmp_pa
         await asyncio.Event().wait()
         yield b""
 
-    task = asyncio.create_task(client.write_file(endpoint, str(tmp_path / "f"), chunks()))
+    task = asyncio.create_task(guest.write_file(endpoint, str(tmp_path / "f"), chunks()))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     async with asyncio.timeout(20):
         while [entry.name for entry in tmp_path.iterdir()] != ["f"]:
-            await client.ping(endpoint)
+            await guest.ping(endpoint)
     assert (tmp_path / "f").read_text() == "old"
 
 
@@ -207,53 +208,53 @@ async def test_an_error_of_the_source_reaches_the_caller(endpoint: Endpoint, tmp
         raise LookupError("the source broke")
 
     with pytest.raises(LookupError, match="broke"):
-        await client.write_file(endpoint, str(tmp_path / "f"), chunks())
+        await guest.write_file(endpoint, str(tmp_path / "f"), chunks())
 
 
 async def test_stat_and_links(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("12345")
     (tmp_path / "link").symlink_to("f")
-    link = await client.stat(endpoint, str(tmp_path / "link"))
+    link = await guest.stat(endpoint, str(tmp_path / "link"))
     assert (link.type, link.target) == ("symlink", "f")
-    followed = await client.stat(endpoint, str(tmp_path / "link"), follow=True)
+    followed = await guest.stat(endpoint, str(tmp_path / "link"), follow=True)
     assert (followed.type, followed.size, followed.target) == ("file", 5, None)
-    assert (await client.stat(endpoint, "/dev/null")).type == "device"
-    assert (await client.stat(endpoint, str(tmp_path))).type == "directory"
-    assert await code_of(client.stat(endpoint, str(tmp_path / "none"))) == "NOT_FOUND"
+    assert (await guest.stat(endpoint, "/dev/null")).type == "device"
+    assert (await guest.stat(endpoint, str(tmp_path))).type == "directory"
+    assert await code_of(guest.stat(endpoint, str(tmp_path / "none"))) == "NOT_FOUND"
 
 
 async def test_listing_is_by_name_and_complete(endpoint: Endpoint, tmp_path: Path) -> None:
     for number in range(2500):
         (tmp_path / f"f{number:04}").touch()
     (tmp_path / "folder").mkdir()
-    entries = await client.list_dir(endpoint, str(tmp_path))
+    entries = await guest.list_dir(endpoint, str(tmp_path))
     assert [entry.name for entry in entries] == [f"f{number:04}" for number in range(2500)] + ["folder"]
     assert entries[-1].type == "directory"
-    assert await client.list_dir(endpoint, str(tmp_path / "folder")) == []
+    assert await guest.list_dir(endpoint, str(tmp_path / "folder")) == []
 
 
 async def test_names_that_are_no_text_are_listed_and_usable(endpoint: Endpoint, tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/\xff\xfe", "wb") as file:
         file.write(b"x")
-    (entry,) = await client.list_dir(endpoint, str(tmp_path))
+    (entry,) = await guest.list_dir(endpoint, str(tmp_path))
     assert entry.name is not None
     assert await content(endpoint, tmp_path / entry.name) == b"x"
 
 
 async def test_what_cannot_be_listed(endpoint: Endpoint, tmp_path: Path) -> None:
-    assert await code_of(client.list_dir(endpoint, str(tmp_path / "none"))) == "NOT_FOUND"
-    assert await code_of(client.list_dir(endpoint, "/etc/passwd")) == "ENOTDIR"
+    assert await code_of(guest.list_dir(endpoint, str(tmp_path / "none"))) == "NOT_FOUND"
+    assert await code_of(guest.list_dir(endpoint, "/etc/passwd")) == "ENOTDIR"
 
 
 async def test_mkdir(endpoint: Endpoint, tmp_path: Path) -> None:
-    await client.mkdir(endpoint, str(tmp_path / "a/b/c"), mode=0o700, parents=True)
+    await guest.mkdir(endpoint, str(tmp_path / "a/b/c"), mode=0o700, parents=True)
     assert stat.S_IMODE((tmp_path / "a/b/c").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "a/b").stat().st_mode) == 0o755
-    await client.mkdir(endpoint, str(tmp_path / "a/b/c"), parents=True)
-    assert await code_of(client.mkdir(endpoint, str(tmp_path / "a"))) == "ALREADY_EXISTS"
-    assert await code_of(client.mkdir(endpoint, str(tmp_path / "x/y"))) == "NOT_FOUND"
+    await guest.mkdir(endpoint, str(tmp_path / "a/b/c"), parents=True)
+    assert await code_of(guest.mkdir(endpoint, str(tmp_path / "a"))) == "ALREADY_EXISTS"
+    assert await code_of(guest.mkdir(endpoint, str(tmp_path / "x/y"))) == "NOT_FOUND"
     (tmp_path / "f").touch()
-    assert await code_of(client.mkdir(endpoint, str(tmp_path / "f"), parents=True)) == "ALREADY_EXISTS"
+    assert await code_of(guest.mkdir(endpoint, str(tmp_path / "f"), parents=True)) == "ALREADY_EXISTS"
 
 
 async def test_remove(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -264,19 +265,19 @@ async def test_remove(endpoint: Endpoint, tmp_path: Path) -> None:
     (tree / "a/b").mkdir(parents=True)
     (tree / "a/b/f").touch()
     (tree / "link").symlink_to(outside)
-    assert await code_of(client.remove(endpoint, str(tree))) == "ENOTEMPTY"
-    await client.remove(endpoint, str(tree), recursive=True)
+    assert await code_of(guest.remove(endpoint, str(tree))) == "ENOTEMPTY"
+    await guest.remove(endpoint, str(tree), recursive=True)
     assert not tree.exists()
     assert (outside / "kept").exists()
-    await client.remove(endpoint, str(outside / "kept"))
-    await client.remove(endpoint, str(outside))
-    assert await code_of(client.remove(endpoint, str(tree))) == "NOT_FOUND"
+    await guest.remove(endpoint, str(outside / "kept"))
+    await guest.remove(endpoint, str(outside))
+    assert await code_of(guest.remove(endpoint, str(tree))) == "NOT_FOUND"
 
 
 async def test_removing_a_link_leaves_what_it_points_to(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder")
-    await client.remove(endpoint, str(tmp_path / "link"), recursive=True)
+    await guest.remove(endpoint, str(tmp_path / "link"), recursive=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
@@ -302,5 +303,5 @@ async def test_a_path_that_is_none(endpoint: Endpoint, op: str) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="others cannot write there anyway")
 async def test_these_tests_cannot_harm_the_machine(endpoint: Endpoint) -> None:
-    done = await client.run(endpoint, shell="touch /etc/thawbox-test /usr/thawbox-test /root/thawbox-test")
+    done = await guest.run(endpoint, shell="touch /etc/thawbox-test /usr/thawbox-test /root/thawbox-test")
     assert done.stderr.count(b"Read-only file system") == 3

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from thawbox import guest as client
+from thawbox.agent import protocol
+from thawbox.agent.protocol import encode_frame, encode_object
 from thawbox.errors import GuestFault
-from thawbox.guest import client, protocol
-from thawbox.guest.client import Endpoint, GuestError
-from thawbox.guest.protocol import encode_frame, encode_object
+from thawbox.guest import Endpoint, GuestError
 
 SECRET = "0" * 64
 
@@ -115,11 +116,11 @@ CALLS: dict[str, Callable[[Endpoint], Awaitable[object]]] = {
     "list": lambda endpoint: client.list_dir(endpoint, "/", timeout=0.05),
     "write": lambda endpoint: client.write_file(endpoint, "/f", b"x" * 30_000_000, timeout=0.05),
     "place": lambda endpoint: client.place(endpoint, b"x" * 30_000_000, dest="/", timeout=0.05),
-    "env": lambda endpoint: client.environment(endpoint, timeout=0.05),
-    "jobs": lambda endpoint: client.jobs(endpoint, timeout=0.05),
-    "job": lambda endpoint: client.job(endpoint, "a", timeout=0.05),
+    "env": lambda endpoint: client.read_environment(endpoint, timeout=0.05),
+    "jobs": lambda endpoint: client.list_jobs(endpoint, timeout=0.05),
+    "job": lambda endpoint: client.read_job(endpoint, "a", timeout=0.05),
     "kill": lambda endpoint: client.kill(endpoint, pid=5, timeout=0.05),
-    "processes": lambda endpoint: client.processes(endpoint, timeout=0.05),
+    "processes": lambda endpoint: client.list_processes(endpoint, timeout=0.05),
     "describe": lambda endpoint: client.describe(endpoint, timeout=0.05),
     "wait_ready": lambda endpoint: client.wait_ready(endpoint, 0.05),
 }
@@ -177,7 +178,7 @@ async def test_a_job_that_is_none(wrong: dict[str, object]) -> None:
     frame = encode_frame(protocol.DATA, json.dumps({**JOB, **wrong}).encode())
     async with guest(frame + encode_frame(protocol.END)) as endpoint:
         with pytest.raises(GuestFault):
-            await client.jobs(endpoint)
+            await client.list_jobs(endpoint)
 
 
 @pytest.mark.parametrize("wrong", [{"memory": 10**100}, {"cpu": "x"}, {"name": "\udcff"}, {"pid": None}])
@@ -185,24 +186,24 @@ async def test_a_process_that_is_none(wrong: dict[str, object]) -> None:
     page = encode_frame(protocol.DATA, json.dumps([{**PROCESS, **wrong}]).encode())
     async with guest(page + encode_frame(protocol.END)) as endpoint:
         with pytest.raises(GuestFault):
-            await client.processes(endpoint)
+            await client.list_processes(endpoint)
 
 
 async def test_endless_jobs_and_processes_end() -> None:
     async with guest(encode_frame(protocol.DATA, json.dumps(JOB).encode()) * 2000) as endpoint:
         with pytest.raises(GuestFault, match="jobs"):
-            await client.jobs(endpoint)
+            await client.list_jobs(endpoint)
     page = encode_frame(protocol.DATA, json.dumps([PROCESS] * 1000).encode())
     async with guest(page * 20) as endpoint:
         with pytest.raises(GuestFault, match="processes"):
-            await client.processes(endpoint)
+            await client.list_processes(endpoint)
 
 
 @pytest.mark.parametrize("env", [None, [], {"A": 1}, {"A": "\ud800"}, {"\udfff": "x"}])
 async def test_an_environment_that_is_none(env: object) -> None:
     async with guest(encode_object(protocol.RESULT, {"env": env})) as endpoint:
         with pytest.raises(GuestFault, match="env"):
-            await client.environment(endpoint)
+            await client.read_environment(endpoint)
 
 
 async def test_more_results_than_asked_for_are_cut() -> None:

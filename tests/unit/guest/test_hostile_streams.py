@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from thawbox import guest as client
+from thawbox.agent import protocol
+from thawbox.agent.protocol import encode_frame, encode_json
 from thawbox.errors import GuestFault
-from thawbox.guest import client, protocol, reach
-from thawbox.guest.client import Endpoint, GuestError
-from thawbox.guest.protocol import encode_frame, encode_json
+from thawbox.guest import Endpoint, GuestError, reach
 
 from .test_hostile import guest
 

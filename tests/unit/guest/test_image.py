@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from thawbox.agent_image import AGENT_ARGV, INTERPRETER_ARGV, MOUNT_POINT, AgentImage, build_agent_image
 from thawbox.errors import RuntimeFault
-from thawbox.guest.image import AGENT_ARGV, INTERPRETER_ARGV, MOUNT_POINT, AgentImage, build_agent_image
 
 pytestmark = pytest.mark.skipif(
     shutil.which("mkfs.erofs") is None or shutil.which("fsck.erofs") is None, reason="needs erofs-utils"
@@ -88,7 +88,7 @@ def test_the_agent_starts_from_it(tree: Path) -> None:
 def test_place_starts_from_it(tree: Path, tmp_path: Path) -> None:
     options = json.dumps({"dest": "d/", "cwd": str(tmp_path), "root": ""})
     said = subprocess.run(
-        [*interpreter(tree), f"{tree}/agent/place.pyc", options],
+        [*interpreter(tree), f"{tree}/agent/agent.pyc", "copy_program", options],
         input=b"",
         capture_output=True,
         check=True,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from thawbox.guest import client
-from thawbox.guest.client import Endpoint, GuestError
+from thawbox import guest
+from thawbox.guest import Endpoint, GuestError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
 
@@ -201,7 +201,7 @@ async def test_where_things_go(endpoint: Endpoint, tmp_path: Path, case: Case) -
     make(tmp_path, case.before)
     cwd = os.path.normpath(tmp_path / case.cwd)
     data = archive(case.members)
-    files, size = await client.place(endpoint, data, dest=case.dest, cwd=cwd)
+    files, size = await guest.place(endpoint, data, dest=case.dest, cwd=cwd)
     assert look(tmp_path) == case.after
     contents = [content for _, content in case.members if content is not None]
     assert files == len(contents)
@@ -209,7 +209,7 @@ async def test_where_things_go(endpoint: Endpoint, tmp_path: Path, case: Case) -
 
 
 async def test_an_absolute_dest_ignores_the_working_folder(endpoint: Endpoint, tmp_path: Path) -> None:
-    await client.place(endpoint, archive([("f", "1")]), dest=f"{tmp_path}/d/", cwd="/nonexistent")
+    await guest.place(endpoint, archive([("f", "1")]), dest=f"{tmp_path}/d/", cwd="/nonexistent")
     assert look(tmp_path) == {"d": None, "d/f": "1"}
 
 
@@ -234,7 +234,7 @@ REFUSED = {
 async def test_what_is_refused_with_a_sentence(endpoint: Endpoint, tmp_path: Path, case: Case) -> None:
     make(tmp_path, case.before)
     with pytest.raises(GuestError) as caught:
-        await client.place(endpoint, archive(case.members), dest=case.dest, cwd=str(tmp_path))
+        await guest.place(endpoint, archive(case.members), dest=case.dest, cwd=str(tmp_path))
     assert caught.value.code == "COPY_FAILED"
     assert len(caught.value.message) > 20
     left = look(tmp_path)
@@ -253,7 +253,7 @@ async def test_devices_pipes_and_hard_links_are_refused(
         info.type, info.linkname = kind, "/etc/passwd"
         tar.addfile(info)
     with pytest.raises(GuestError, match="'thing'") as caught:
-        await client.place(endpoint, stream.getvalue(), dest="d/", cwd=str(tmp_path))
+        await guest.place(endpoint, stream.getvalue(), dest="d/", cwd=str(tmp_path))
     assert caught.value.code == "COPY_FAILED"
     assert look(tmp_path) == {}
 
@@ -266,7 +266,7 @@ async def test_modes_and_times_are_the_uploads(endpoint: Endpoint, tmp_path: Pat
     data = archive(
         [("a/", None), ("a/f", "1"), ("a/s/", None), ("a/s/g", "2")], mode=0o751, folder_mode=0o2750
     )
-    await client.place(endpoint, data, dest="d", cwd=str(tmp_path))
+    await guest.place(endpoint, data, dest="d", cwd=str(tmp_path))
     assert mode(tmp_path / "d/f") == mode(tmp_path / "d/s/g") == 0o751
     assert mode(tmp_path / "d/s") == 0o2750
     assert mode(tmp_path / "d") == 0o755, "what is made for dest is 0755"
@@ -279,29 +279,29 @@ async def test_the_mode_of_dest_is_kept_and_of_folders_below_it_taken(
     make(tmp_path, {"d/s/old": "o"})
     (tmp_path / "d").chmod(0o1777)
     (tmp_path / "d/s").chmod(0o700)
-    await client.place(endpoint, archive([("a/", None), ("a/s/", None)]), dest="d", cwd=str(tmp_path))
+    await guest.place(endpoint, archive([("a/", None), ("a/s/", None)]), dest="d", cwd=str(tmp_path))
     assert mode(tmp_path / "d") == 0o1777
     assert mode(tmp_path / "d/s") == 0o755
-    await client.place(endpoint, archive([("f", "1")]), dest="d/s/", cwd=str(tmp_path))
+    await guest.place(endpoint, archive([("f", "1")]), dest="d/s/", cwd=str(tmp_path))
     assert mode(tmp_path / "d") == 0o1777
 
 
 async def test_missing_parents_are_0755_whatever_the_permissions(endpoint: Endpoint, tmp_path: Path) -> None:
-    await client.place(endpoint, archive([("f", "1")]), dest="a/b/", cwd=str(tmp_path), permissions="0600")
+    await guest.place(endpoint, archive([("f", "1")]), dest="a/b/", cwd=str(tmp_path), permissions="0600")
     assert mode(tmp_path / "a") == 0o755
     assert mode(tmp_path / "a/b/f") == 0o600
 
 
 async def test_permissions_hold_for_files_and_folders(endpoint: Endpoint, tmp_path: Path) -> None:
     data = archive([*APP, ("app/l", "-> main.py")])
-    await client.place(endpoint, data, dest="d", cwd=str(tmp_path), permissions="0750")
+    await guest.place(endpoint, data, dest="d", cwd=str(tmp_path), permissions="0750")
     assert {mode(tmp_path / "d" / name) for name in ("", "main.py", "sub", "sub/x")} == {0o750}
 
 
 @pytest.mark.parametrize("permissions", ["rwx", "8", "77777", "-1", "", "0o755"])
 async def test_permissions_that_are_none(endpoint: Endpoint, tmp_path: Path, permissions: str) -> None:
     with pytest.raises(GuestError, match="octal") as caught:
-        await client.place(endpoint, archive(APP), dest="d", cwd=str(tmp_path), permissions=permissions)
+        await guest.place(endpoint, archive(APP), dest="d", cwd=str(tmp_path), permissions=permissions)
     assert caught.value.code == "COPY_FAILED"
 
 
@@ -319,7 +319,7 @@ async def test_permissions_that_are_none(endpoint: Endpoint, tmp_path: Path, per
 )
 async def test_owner(endpoint: Endpoint, tmp_path: Path, owner: str | None, ids: tuple[int, int]) -> None:
     data = archive([*APP, ("app/l", "-> main.py")], mode=0o4755)
-    await client.place(endpoint, data, dest="p/d", cwd=str(tmp_path), owner=owner)
+    await guest.place(endpoint, data, dest="p/d", cwd=str(tmp_path), owner=owner)
     for name in ("", "main.py", "sub", "sub/x", "l"):
         state = (tmp_path / "p/d" / name).lstat()
         assert (state.st_uid, state.st_gid) == ids
@@ -330,8 +330,8 @@ async def test_owner(endpoint: Endpoint, tmp_path: Path, owner: str | None, ids:
 @as_root
 async def test_owner_of_a_single_file_and_of_an_existing_dest(endpoint: Endpoint, tmp_path: Path) -> None:
     make(tmp_path, {"d": None})
-    await client.place(endpoint, archive([("f", "1")]), dest="d/", cwd=str(tmp_path), owner="somebody")
-    await client.place(endpoint, archive([("f", "1")]), dest="g", cwd=str(tmp_path), owner="somebody")
+    await guest.place(endpoint, archive([("f", "1")]), dest="d/", cwd=str(tmp_path), owner="somebody")
+    await guest.place(endpoint, archive([("f", "1")]), dest="g", cwd=str(tmp_path), owner="somebody")
     assert (tmp_path / "d").stat().st_uid == 0
     assert (tmp_path / "d/f").stat().st_uid == (tmp_path / "g").stat().st_uid == 4242
 
@@ -339,21 +339,21 @@ async def test_owner_of_a_single_file_and_of_an_existing_dest(endpoint: Endpoint
 async def test_unknown_owner_is_named(endpoint: Endpoint, tmp_path: Path) -> None:
     for owner in ("stranger", "somebody:strangers"):
         with pytest.raises(GuestError, match="stranger") as caught:
-            await client.place(endpoint, archive(APP), dest="d", cwd=str(tmp_path), owner=owner)
+            await guest.place(endpoint, archive(APP), dest="d", cwd=str(tmp_path), owner=owner)
         assert caught.value.code == "UNKNOWN_USER"
 
 
 @pytest.mark.parametrize("data", [b"", b"not a tar at all" * 100, archive([("big", "x" * 50_000)])[:20_000]])
 async def test_a_damaged_archive(endpoint: Endpoint, tmp_path: Path, data: bytes) -> None:
     with pytest.raises(GuestError, match=r"archive|middle") as caught:
-        await client.place(endpoint, data, dest="d", cwd=str(tmp_path))
+        await guest.place(endpoint, data, dest="d", cwd=str(tmp_path))
     assert caught.value.code == "COPY_FAILED"
     assert look(tmp_path) == {}
 
 
 async def test_much_is_streamed_and_an_early_refusal_ends_it(endpoint: Endpoint, tmp_path: Path) -> None:
     big = "x" * 20_000_000
-    assert await client.place(
+    assert await guest.place(
         endpoint, archive([("a/", None), ("a/f", big)]), dest="d", cwd=str(tmp_path)
     ) == (
         1,
@@ -362,11 +362,11 @@ async def test_much_is_streamed_and_an_early_refusal_ends_it(endpoint: Endpoint,
     assert (tmp_path / "d/f").stat().st_size == 20_000_000
     make(tmp_path, {"g/f": None})
     with pytest.raises(GuestError, match="folder"):
-        await client.place(endpoint, archive([("f", big)]), dest="g/", cwd=str(tmp_path))
+        await guest.place(endpoint, archive([("f", big)]), dest="g/", cwd=str(tmp_path))
 
 
 async def test_an_absolute_name_writes_nothing_outside(endpoint: Endpoint, tmp_path: Path) -> None:
     target = tmp_path / "outside"
     with pytest.raises(GuestError):
-        await client.place(endpoint, archive([(str(target), "1")]), dest="d/", cwd=str(tmp_path))
+        await guest.place(endpoint, archive([(str(target), "1")]), dest="d/", cwd=str(tmp_path))
     assert not target.exists()

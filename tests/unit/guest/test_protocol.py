@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thawbox.guest import protocol
-from thawbox.guest.protocol import Decoder, ProtocolError, encode_frame, encode_request
+from thawbox.agent import protocol
+from thawbox.agent.protocol import Decoder, ProtocolError, encode_frame, encode_request
 
 SECRET = "0123456789abcdef" * 4
 frames = st.lists(

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 
+from thawbox.agent import protocol
+from thawbox.agent.protocol import encode_frame, encode_object
 from thawbox.errors import GuestFault
-from thawbox.guest import protocol, reach
+from thawbox.guest import Endpoint, GuestError, ping, reach
 from thawbox.guest.channel import connect
-from thawbox.guest.client import Endpoint, GuestError, ping
-from thawbox.guest.protocol import encode_frame, encode_object
 
 from .test_hostile import NONSENSE, guest
 

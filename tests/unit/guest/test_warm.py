@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-import thawbox.guest
-from thawbox.guest import client
+import thawbox.agent
+from thawbox import guest
+from thawbox.guest import Completed, Endpoint, GuestError
 from thawbox.guest.channel import ask
-from thawbox.guest.client import Completed, Endpoint, GuestError
 
 from .conftest import Agent, run_agent
 
-PYTHON = Path(thawbox.guest.__file__).parent / "python"
+PYTHON = Path(thawbox.agent.__file__).parent / "python"
 WARM = [sys.executable, str(PYTHON / "warm.py")]
 RUN = [sys.executable, str(PYTHON / "run.py")]
 
@@ -46,7 +46,7 @@ async def execute(
     """Run ``code`` warm, once a child waits, or in a new interpreter."""
     for _ in range(200):
         marked = f"import sys; sys.stderr.write(str('decimal' in sys.modules) + '\\n')\n{code}"
-        done = await client.run(
+        done = await guest.run(
             endpoint,
             argv=RUN,
             stdin=marked.encode(),
@@ -122,18 +122,18 @@ async def test_random_state_is_fresh_in_each(warm: Endpoint) -> None:
 @pytest.mark.parametrize("env", [{"PYTHONHASHSEED": "1"}, {"PATH": "/bin"}, {"TZ": "UTC"}, {"HOME": "/"}])
 async def test_what_a_warm_one_cannot_honour_gets_a_new_one(warm: Endpoint, env: dict[str, str]) -> None:
     code = b"import sys; print('decimal' in sys.modules)"
-    done = await client.run(warm, argv=RUN, stdin=code, env=env, imports=["decimal"], timeout=30)
+    done = await guest.run(warm, argv=RUN, stdin=code, env=env, imports=["decimal"], timeout=30)
     assert done.stdout == b"False\n"
 
 
 async def test_code_that_needs_none_of_the_modules_gets_a_new_one(warm: Endpoint) -> None:
     code = b"import sys; print('decimal' in sys.modules)"
-    done = await client.run(warm, argv=RUN, stdin=code, imports=["json"], timeout=30)
+    done = await guest.run(warm, argv=RUN, stdin=code, imports=["json"], timeout=30)
     assert done.stdout == b"False\n"
 
 
 async def test_timeout_ends_it(warm: Endpoint) -> None:
-    done = await client.run(
+    done = await guest.run(
         warm, argv=RUN, stdin=b"import time; time.sleep(60)", imports=["decimal"], timeout=0.5
     )
     assert (done.timed_out, done.exit_code) == (True, 124)
@@ -144,8 +144,8 @@ async def test_job_runs_in_a_warm_one(warm: Endpoint) -> None:
     async with asyncio.timeout(20):
         for number in itertools.count():
             name = f"warm{number}"
-            await client.start_job(warm, name, argv=RUN, meta={}, stdin=code, imports=["decimal"], cwd="/")
-            while (job := await client.job(warm, name)).ended is None:
+            await guest.start_job(warm, name, argv=RUN, meta={}, stdin=code, imports=["decimal"], cwd="/")
+            while (job := await guest.read_job(warm, name)).ended is None:
                 await asyncio.sleep(0.01)
             assert job.code == 3
             if job.stdout == "True 1\n":  # else none was waiting just then
@@ -162,7 +162,7 @@ async def test_module_that_is_not_there_is_named(warm_agent: Agent) -> None:
 async def runs_warm(endpoint: Endpoint) -> bool:
     """Whether code that imports ``decimal`` runs, and in an interpreter that waited."""
     code = b"import sys; print('decimal' in sys.modules)"
-    done = await client.run(endpoint, argv=RUN, stdin=code, imports=["decimal"], timeout=30)
+    done = await guest.run(endpoint, argv=RUN, stdin=code, imports=["decimal"], timeout=30)
     assert done.exit_code == 0
     return done.stdout == b"True\n"
 
@@ -176,7 +176,7 @@ async def test_first_process_that_died_is_started_again(own_agent: Agent) -> Non
     endpoint = own_agent.endpoint
     fields = {"argv": WARM, "modules": ["decimal"], "cwd": "/"}
     await ask(endpoint, "warm", fields, 60)
-    await client.init(endpoint, env={"SECRET": "of-this-sandbox"})
+    await guest.init(endpoint, env={"SECRET": "of-this-sandbox"})
     before = children_of(own_agent.pid)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
@@ -228,7 +228,7 @@ async def test_first_process_that_cannot_be_started_again_is_tried_seldom(
         os.kill(pid, signal.SIGKILL)
     until = time.monotonic() + 3
     while time.monotonic() < until:
-        done = await client.run(
+        done = await guest.run(
             own_agent.endpoint, argv=RUN, stdin=b"print(1)", imports=["own_module"], env=env, timeout=30
         )
         assert done.stdout == b"1\n"

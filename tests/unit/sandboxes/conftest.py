@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from thawbox.node.layout import Layout
 from thawbox.sandboxes.events import Events
-from thawbox.sandboxes.garbage import Pins
 from thawbox.sandboxes.service import SandboxService
 from thawbox.settings import Settings, load
+from thawbox.snapshots import manifest as versions
+from thawbox.snapshots.manifest import Memory, Version
+from thawbox.snapshots.pins import Pins
+from thawbox.state import Layout
 from thawbox.store import organizations, sandboxes, templates
 from thawbox.store.database import Database, open_database
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
-from thawbox.templates import version as versions
-from thawbox.templates.version import Memory, Version
-from thawbox.testing_runtime import FakeRuntime
+from thawbox.testing.runtime import FakeRuntime
 
 KEY = "a" * 64
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from thawbox.errors import RuntimeFault
 from thawbox.store.sandboxes import SandboxRow
-from thawbox.testing_runtime import no_trouble
+from thawbox.testing.runtime import no_trouble
 
 from .conftest import House, make_house
 from .test_pools import create, filled, ready, update, waiting

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from thawbox.errors import Forbidden, InvalidState, NoCapacity, RuntimeFault, SandboxNotFound
-from thawbox.sandboxes import room
+from thawbox.sandboxes import capacity
 from thawbox.store.sandboxes import SandboxRow
 
 from .conftest import House, leave, make_house
@@ -258,7 +258,7 @@ async def test_short_memory_moves_frozen_ones_and_then_refuses(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = [10_000]
-    monkeypatch.setattr(room, "available_mb", lambda: free[0])
+    monkeypatch.setattr(capacity, "available_mb", lambda: free[0])
     house = await make_house(tmp_path_factory.mktemp("short") / "state")
     house.settings = house.settings.model_copy(update={"memory_reserve_mb": 256})
     await house.crash()

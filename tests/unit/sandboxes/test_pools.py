@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from thawbox.errors import Forbidden, RuntimeFault
-from thawbox.sandboxes import room
+from thawbox.sandboxes import capacity
 from thawbox.sandboxes.pools import keeper
+from thawbox.snapshots import manifest as versions
 from thawbox.store import templates
 from thawbox.store.sandboxes import SandboxRow
-from thawbox.templates import version as versions
 
 from .conftest import KEY, House, leave, make_house
 
@@ -210,7 +210,7 @@ async def test_short_memory_stops_refills_and_takes_what_waits(
     def available_mb() -> int:
         return free + (100 if not waiting(house) else 0)
 
-    monkeypatch.setattr(room, "available_mb", available_mb)
+    monkeypatch.setattr(capacity, "available_mb", available_mb)
     row = await create(house)  # one that waits needs no more memory
     assert row.boot_path == "warm"
     await house.service.pools.look()

@@ -10,20 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from thawbox import ids, metrics
+from thawbox import guest, ids, metrics
 from thawbox import log as logs
 from thawbox.errors import ThawboxError
-from thawbox.guest import client
-from thawbox.guest.client import GuestError
+from thawbox.guest import GuestError
 from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container
-from thawbox.node.contract import Runtime
-from thawbox.sandboxes.start import introduce, root_of
+from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
+from thawbox.snapshots import manifest as versions
+from thawbox.snapshots.manifest import Version
+from thawbox.snapshots.start import introduce, root_of
 from thawbox.store import templates
 from thawbox.store.database import Database
-from thawbox.templates import version as versions
-from thawbox.templates.version import Version
 
 from .demand import Bounds, Candidate, targets
 from .pool import Pool, living
@@ -315,7 +314,7 @@ class Pools:
         # The first program after a thaw costs twice what later ones do; it is paid here. A root need not have a shell.
         with contextlib.suppress(GuestError):
             await self._node.greet(
-                container, functools.partial(client.run, argv=["/bin/sh", "-c", ":"], timeout=5)
+                container, functools.partial(guest.run, argv=["/bin/sh", "-c", ":"], timeout=5)
             )
 
     async def _discard(self, containers: list[Container]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from thawbox.node.container import Container
-from thawbox.templates.version import Version
+from thawbox.snapshots.manifest import Version
 
 from .demand import Demand, Target
 

@@ -1,0 +1,144 @@
+"""A connection to a program inside that listens on loopback. Runs inside, standard library only.
+
+After STARTED, DATA and END go both ways until both sides have ended theirs.
+"""
+
+import _socket
+import select
+
+from . import protocol
+from .wire import Connection, Gone, Refused, integer
+
+CONNECT_SECONDS = 5.0
+READ = 64 * 1024
+PENDING_MAX = 256 * 1024
+"""From this many bytes that one side does not take, nothing more is read from the other."""
+_POLLRDHUP = 0x2000
+
+
+def serve(connection: Connection, request: dict[str, object]) -> None:
+    """Connect to ``port`` on 127.0.0.1, else on ::1, and pass bytes on until both sides have ended.
+
+    Raises:
+        Refused: NOT_LISTENING: nobody accepts the connection.
+    """
+    port = integer(request, "port", None)
+    if port is None or not 0 < port < 65536:
+        raise Refused("INVALID", "port must be 1 to 65535")
+    target = _connect(port)
+    try:
+        connection.send_object(protocol.STARTED, {})
+        _relay(connection, target)
+    finally:
+        target.close()
+        connection.sock.setblocking(True)
+
+
+def _connect(port: int) -> _socket.socket:
+    for family, address in ((_socket.AF_INET, "127.0.0.1"), (_socket.AF_INET6, "::1")):
+        try:
+            target = _socket.socket(family, _socket.SOCK_STREAM)
+        except OSError:  # no IPv6 here
+            continue
+        try:
+            target.settimeout(CONNECT_SECONDS)
+            target.connect((address, port))
+            target.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        except OSError:
+            target.close()
+        else:
+            return target
+    raise Refused("NOT_LISTENING", f"nothing listens on port {port}")
+
+
+def _relay(connection: Connection, target: _socket.socket) -> None:
+    client = connection.sock
+    client.setblocking(False)
+    target.setblocking(False)
+    inward = bytearray()  # to the program
+    outward = bytearray()  # to the client, as frames
+    shut = target_ended = False
+    client_ended = _take(connection, b"", inward)
+    while not (target_ended and not outward and shut):
+        poller = select.poll()
+        listening = len(inward) < PENDING_MAX
+        # Always watched for its end: a client that goes away ends everything.
+        poller.register(
+            client, (select.POLLIN if listening else _POLLRDHUP) | (select.POLLOUT if outward else 0)
+        )
+        wanted = 0 if target_ended or len(outward) >= PENDING_MAX else select.POLLIN
+        wanted |= select.POLLOUT if inward else 0
+        if wanted:
+            poller.register(target, wanted)
+        ready = dict(poller.poll())
+        from_client, from_target = ready.get(client.fileno(), 0), ready.get(target.fileno(), 0)
+        if from_client & ~select.POLLOUT:
+            data = _receive(client) if listening else b""
+            if data == b"":
+                raise Gone
+            if data and _take(connection, data, inward):
+                client_ended = True
+        if from_target & ~select.POLLOUT and not target_ended:
+            data = _receive(target)
+            if data == b"":
+                target_ended = True
+                outward += protocol.encode_frame(protocol.END)
+            elif data:
+                outward += protocol.encode_frame(protocol.DATA, data)
+        if outward and not _send(client, outward):
+            raise Gone
+        if inward and not _send(target, inward):
+            inward.clear()  # the program takes no more; what it still says is passed on
+            client_ended = True
+        if client_ended and not inward and not shut:
+            shut = True
+            _shut(target)
+
+
+def _take(connection: Connection, data: bytes, inward: bytearray) -> bool:
+    """Whether the client has ended its side.
+
+    Raises:
+        Gone: it talks nonsense.
+    """
+    try:
+        frames = connection.take(data)
+    except protocol.ProtocolError:
+        raise Gone from None
+    ended = False
+    for kind, payload in frames:
+        if kind == protocol.DATA and not ended:
+            inward += payload
+        elif kind == protocol.END:
+            ended = True
+        else:
+            raise Gone
+    return ended
+
+
+def _receive(sock: _socket.socket) -> bytes | None:
+    """None: nothing yet; empty: the end, however it came."""
+    try:
+        return sock.recv(READ)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
+def _send(sock: _socket.socket, pending: bytearray) -> bool:
+    """Send what fits; False if the other side takes no more."""
+    try:
+        del pending[: sock.send(pending)]
+    except BlockingIOError:
+        pass
+    except OSError:
+        return False
+    return True
+
+
+def _shut(sock: _socket.socket) -> None:
+    try:
+        sock.shutdown(_socket.SHUT_WR)
+    except OSError:
+        return  # it is gone, which the reading side notices

@@ -1,0 +1,98 @@
+"""What a request says to run, checked and made ready for ``children``. Runs inside, standard library only."""
+
+import os
+
+from . import environment, files
+from .users import User, look_up
+from .wire import Refused, integer, text
+
+Request = dict[str, object]
+
+SCRATCH = "THAWBOX_SCRATCH"
+"""The variable that names a command's scratch folder to it."""
+RESULT_FD = "THAWBOX_RESULT_FD"
+"""The variable that names a command's result descriptor to it."""
+
+
+class Program:
+    """A program to start: words, whole environment, working folder, user (None: root), limits."""
+
+    __slots__ = ("argv", "cwd", "env", "imports", "limit", "scratch", "timeout", "user")
+
+    def __init__(self, argv: list[bytes], env: dict[bytes, bytes], cwd: str, user: User | None) -> None:
+        self.argv = argv
+        self.env = env
+        self.cwd = cwd
+        self.user = user
+        self.timeout: float | None = None
+        """Seconds; None: for ever."""
+        self.limit: int | None = None
+        """Bytes of each output stream that are kept; None: all."""
+        self.imports: tuple[str, ...] = ()
+        """Python modules that it is going to import, as far as one can see."""
+        self.scratch: str | None = None
+        """A folder that the program has for itself, which goes with it."""
+
+    def make_scratch(self) -> None:
+        """Make the scratch folder, and tell the program where it is."""
+        base = "/tmp" if os.path.isdir("/tmp") else "/"
+        path = f"{base}/.thawbox-{os.urandom(8).hex()}"
+        os.mkdir(path, 0o700)
+        self.scratch = path
+        if self.user is not None:
+            os.chown(path, self.user.uid, self.user.gid)
+        self.env[SCRATCH.encode()] = path.encode()
+
+    def remove_scratch(self) -> None:
+        """Remove the scratch folder and whatever the program left in it."""
+        if self.scratch is not None:
+            try:  # noqa: SIM105
+                files.remove({"path": self.scratch, "recursive": True})
+            except (OSError, Refused):
+                pass  # the program has moved it away, or is still busy in it
+            self.scratch = None
+
+
+def program_of(
+    request: Request, shared: dict[str, str], root: str, default: list[bytes] | None = None
+) -> Program:
+    """The program that ``request`` describes, else ``default``; ``shared`` is the sandbox's environment.
+
+    Raises:
+        Refused: the request cannot be carried out as it is.
+        UnknownUser: of ``users``.
+    """
+    timeout = request.get("timeout")
+    if timeout is not None and (
+        not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0
+    ):
+        raise Refused("INVALID", f"timeout must be seconds, not {timeout!r}")
+    user = look_up(text(request, "user"), root) if request.get("user") is not None else None
+    env = environment.needed(user, root)
+    env.update(shared)
+    env.update(environment.variables(request.get("env")))
+    cwd = text(request, "cwd", "/")
+    if not os.path.isdir(cwd):
+        raise Refused("NO_CWD", f"working folder {cwd!r} does not exist or is not a folder")
+    encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    program = Program(_argv(request, default), encoded, cwd, user)
+    program.timeout = timeout
+    program.limit = integer(request, "output_limit", None)
+    if isinstance(imports := request.get("imports"), list):
+        program.imports = tuple(name for name in imports if isinstance(name, str))
+    return program
+
+
+def _argv(request: Request, default: list[bytes] | None) -> list[bytes]:
+    argv, line = request.get("argv"), request.get("shell")
+    if argv is None and line is None and default is not None:
+        return default
+    if isinstance(line, str) and argv is None:
+        shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
+        argv = [shell, "-c", line]
+    if not isinstance(argv, list) or not argv or (line is not None and argv[-1] is not line):
+        raise Refused("INVALID", "give either argv, a list of strings, or shell, a string")
+    for word in argv:
+        if not isinstance(word, str) or "\0" in word:
+            raise Refused("INVALID", "every word of argv must be a string without NUL")
+    return [os.fsencode(word) for word in argv]

@@ -1,0 +1,132 @@
+"""``terminal``: one command on a pseudo-terminal over one connection. Runs inside, standard library only.
+
+The agent loads this with the first terminal.
+"""
+
+import _signal  # type: ignore[import-not-found]  # ``signal`` costs 1 MB
+import os
+import termios
+
+from . import children, commands, protocol
+from .program import program_of
+from .users import User
+from .wire import Connection, Refused
+
+SIDE_MAX = 1000
+"""Most rows or columns: curses programs allocate for all of them."""
+
+Request = dict[str, object]
+
+
+def serve(connection: Connection, request: Request, environment: dict[str, str], root: str) -> None:
+    """Run the command that ``request`` describes, or a login shell, on a terminal of ``rows`` and ``cols``.
+
+    Output comes as STDOUT; STDIN is what is typed; RESIZE sets the size. The session ends with the connection.
+
+    Raises:
+        Refused: the request cannot be carried out as it is.
+        UnknownUser: of ``users``.
+    """
+    program = program_of(request, environment, root, _login_shell())
+    user = program.user
+    ours, theirs = _open(request, user)
+    fds = [ours]
+    try:
+        os.set_blocking(ours, False)
+        fds.append(os.dup(ours))
+        child, watched = children.spawn(
+            program.argv,
+            program.env,
+            program.cwd,
+            user,
+            (theirs, theirs, theirs),
+            fork_exec=lambda file, failure: _fork_exec(
+                program.argv, file, program.env, program.cwd, user, theirs, failure
+            ),
+        )
+    except BaseException as error:
+        for fd in fds:
+            os.close(fd)
+        if not isinstance(error, children.StartError):
+            raise
+        commands.not_started(connection, error)
+        return
+    finally:
+        os.close(theirs)
+    run = commands.Run(child, watched, None)
+    run.streams = [commands.Stream(fds[0], protocol.STDOUT, None)]
+    run.stdin = fds[1]
+    run.resize = lambda payload: _resize(run, payload)
+    commands.attend(connection, run)
+
+
+def _login_shell() -> list[bytes]:
+    return [b"/bin/bash" if os.path.exists("/bin/bash") else b"/bin/sh", b"-l"]
+
+
+def _open(request: Request, user: User | None) -> tuple[int, int]:
+    """A terminal; our end and the program's, which belongs to ``user`` as after a login."""
+    rows, cols = _side(request, "rows"), _side(request, "cols")
+    ours, theirs = os.openpty()
+    try:
+        termios.tcsetwinsize(ours, (rows, cols))
+        if user is not None:
+            os.fchown(theirs, user.uid, -1)
+    except BaseException:
+        os.close(ours)
+        os.close(theirs)
+        raise
+    return ours, theirs
+
+
+def _side(request: Request, name: str) -> int:
+    side = request.get(name)
+    if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= SIDE_MAX:
+        raise Refused("INVALID", f"{name} must be a whole number between 1 and {SIDE_MAX}")
+    return side
+
+
+def _resize(run: commands.Run, payload: bytes) -> None:
+    rows, cols = int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:], "big")
+    if len(payload) != 4 or not 0 < rows <= SIDE_MAX or not 0 < cols <= SIDE_MAX or run.stdin < 0:
+        return
+    try:
+        termios.tcsetwinsize(run.stdin, (rows, cols))
+    except OSError:
+        return
+    children.signal_session(run.child, _signal.SIGWINCH)  # gVisor's terminal does not send it
+
+
+def _fork_exec(
+    argv: list[bytes],
+    program: bytes,
+    env: dict[bytes, bytes],
+    cwd: str,
+    user: User | None,
+    theirs: int,
+    failure: int,
+) -> int:
+    """Start ``program`` as the leader of a session whose terminal is ``theirs``; returns its pid.
+
+    ``_posixsubprocess`` cannot give a child a terminal, so this forks in Python. What goes wrong in the child
+    is written to ``failure`` in the form that it uses.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.login_tty(theirs)
+        for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them
+            _signal.signal(number, _signal.SIG_DFL)
+        os.umask(0o022)
+        os.chdir(cwd)
+        if user is not None:
+            os.setgroups(user.groups)
+            os.setregid(user.gid, user.gid)
+            os.setreuid(user.uid, user.uid)
+        os.execve(program, argv, env)  # noqa: S606
+    except BaseException as error:
+        number = error.errno or 0 if isinstance(error, OSError) else 0
+        os.write(failure, b"OSError:%x:" % number)
+    finally:
+        os._exit(127)

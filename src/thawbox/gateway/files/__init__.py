@@ -1,0 +1,1 @@
+"""Files of a sandbox over HTTP: content, folders, transfers of every size, watching."""

@@ -1,0 +1,164 @@
+"""Whole files as bytes, streamed: ``GET /files/download`` and ``POST /files/upload`` (contract E.4)."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import re
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from thawbox import guest
+from thawbox.errors import GuestFault, UserError
+from thawbox.gateway.context import context_of
+from thawbox.gateway.run.commands import WORKSPACE
+from thawbox.guest import FileInfo, GuestError
+
+from .content import done
+from .multipart import UploadForm
+from .paths import Inside, absolute, asked_path, inside, refusals
+
+router = APIRouter(tags=["files"])
+
+_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
+
+
+class RangeNotSatisfiable(UserError):
+    """The file ends before the range begins."""
+
+    status = 416
+    title = "Range not satisfiable"
+
+
+@router.get("/files/download", responses={206: {"description": "The range that was asked for."}})
+@router.head("/files/download", include_in_schema=False)
+async def download(request: Request, path: str) -> Response:
+    """A file's bytes; of a range of them with ``Range``.
+
+    A file with a size is sent as long as it is now; one that shrinks meanwhile breaks the answer off. One that
+    claims no size (in /proc) is sent to its end.
+    """
+    sandbox = await inside(request)
+    path = asked_path(request)
+    if request.method == "HEAD":
+        with refusals(sandbox, path):
+            info = await guest.stat(sandbox.endpoint, path, follow=True)
+            if info.type != "file":
+                raise GuestError("NOT_REGULAR", f"{path} is not a regular file")
+        return Response(headers=_headers(path, info, info.size), media_type="application/octet-stream")
+    wanted = _RANGE.fullmatch(request.headers.get("range", ""))
+    if wanted is not None:
+        with refusals(sandbox, path):
+            size = (await guest.stat(sandbox.endpoint, path, follow=True)).size
+        if size:
+            return await _stream(sandbox, path, _bounds(wanted, size))
+    return await _stream(sandbox, path, None)
+
+
+@router.post("/files/upload")
+async def upload(request: Request) -> JSONResponse:
+    """Store the part ``file`` of a multipart form at its field ``path``, which may come before or after it.
+
+    A path that is a folder, or ends with a slash, gets the file under its own name in it; without a path it goes
+    to the workspace.
+    """
+    sandbox = await inside(request)
+    settings = context_of(request).settings
+    form = UploadForm(request.headers.get("content-type", ""), request.stream())
+    name = await form.until_file()
+    default = f"{WORKSPACE}/"
+
+    def destination() -> str:
+        return absolute(form.fields.get("path") or default, settings)
+
+    known = destination() if form.fields.get("path") else None
+    try:
+        path, size = await guest.receive_file(
+            sandbox.endpoint,
+            form.content(),
+            path=known,
+            name=name,
+            late_path=destination,
+            staging=sandbox.defaults.workdir if sandbox.defaults.workdir != "/" else WORKSPACE,
+            user=sandbox.defaults.user,
+        )
+    except (GuestError, GuestFault):
+        with refusals(sandbox, destination()):
+            raise
+    return done("File uploaded successfully", path, size)
+
+
+async def _stream(sandbox: Inside, path: str, bounds: tuple[int, int, int] | None) -> Response:
+    """The bytes from the first to the last of ``bounds``; the third is the size of the whole."""
+    stack = contextlib.AsyncExitStack()
+    offset, length = (0, None) if bounds is None else (bounds[0], bounds[1] - bounds[0] + 1)
+    try:
+        with refusals(sandbox, path):
+            opened = guest.read_file(sandbox.endpoint, path, offset=offset, length=length)
+            info, chunks = await stack.enter_async_context(opened)
+        if length is None and info.size:
+            length = info.size
+        headers = _headers(path, info, length)
+        if bounds is not None:
+            headers["Content-Range"] = f"bytes {bounds[0]}-{bounds[1]}/{bounds[2]}"
+        return StreamingResponse(
+            _content(stack, chunks, length),
+            status_code=200 if bounds is None else 206,
+            headers=headers,
+            media_type="application/octet-stream",
+        )
+    except BaseException:
+        await stack.aclose()
+        raise
+
+
+async def _content(
+    stack: contextlib.AsyncExitStack, chunks: AsyncIterator[bytes], length: int | None
+) -> AsyncIterator[bytes]:
+    """``chunks``, but no more than was announced: the file may be growing."""
+    async with stack:
+        async for chunk in chunks:
+            if length is None:
+                yield chunk
+                continue
+            yield chunk[:length] if len(chunk) > length else chunk
+            length -= min(len(chunk), length)
+            if not length:
+                return
+        if length:
+            raise ConnectionError("the file became shorter while it was sent")
+
+
+def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int, int]:
+    first, last, suffix = wanted.groups()
+    if suffix is not None:
+        start, end = max(0, size - int(suffix)), size - 1
+    else:
+        start, end = int(first), min(int(last), size - 1) if last else size - 1
+    if start > end:
+        raise RangeNotSatisfiable(f"The file has {size} bytes; bytes {start}-{end} are none of them.")
+    return start, end, size
+
+
+def _headers(path: str, info: FileInfo, length: int | None) -> dict[str, str]:
+    headers = {
+        "Content-Disposition": content_disposition(posixpath.basename(path)),
+        "Accept-Ranges": "bytes",
+        "Last-Modified": formatdate(min(max(info.mtime, 0.0), 253_402_300_799.0), usegmt=True),
+    }
+    if length is not None:
+        headers["Content-Length"] = str(length)
+    return headers
+
+
+def content_disposition(name: str) -> str:
+    """``name`` as RFC 6266 wants it: in ASCII for old clients, and as it is for the others."""
+    plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
+    exact = quote(name.encode("utf-8", "surrogateescape"), safe="")
+    if plain == name:
+        return f'attachment; filename="{plain}"'
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}"

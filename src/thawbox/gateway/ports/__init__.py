@@ -1,0 +1,1 @@
+"""Connections to the programs that listen inside a sandbox: HTTP, WebSocket, TCP."""

@@ -1,0 +1,1 @@
+"""Running something inside a sandbox over HTTP: commands, code, cells, background runs and their callbacks."""

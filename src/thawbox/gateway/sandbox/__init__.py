@@ -1,0 +1,1 @@
+"""What a sandbox says of itself over HTTP: facts, health, environment, metrics."""

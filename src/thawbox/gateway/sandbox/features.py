@@ -1,0 +1,48 @@
+"""What a sandbox can do, told truly: clients look before they ask (contract E.1)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from thawbox import guest
+from thawbox.gateway.run import languages
+from thawbox.gateway.run.execution import Place
+from thawbox.guest.kernel import kernel_status
+
+KEPT = 1000
+_languages: OrderedDict[str, list[str]] = OrderedDict()
+"""By snapshot: what a template has does not change often, and /health is asked often."""
+
+
+async def features_of(place: Place) -> dict[str, Any]:
+    """The object ``features``.
+
+    Raises:
+        GuestError, GuestFault: the agent does not answer.
+    """
+    found = await languages_of(place)
+    return {
+        "code_execution": bool(found),
+        "file_operations": True,
+        "terminal_access": True,
+        "websocket_streaming": True,
+        "rich_output": "python" in found,
+        "background_jobs": True,
+        "ipython_kernel": await kernel_status(place.endpoint, user=place.defaults.user) is not None,
+        "system_metrics": True,
+        "desktop": False,
+        "languages": found,
+        "commands": True,
+    }
+
+
+async def languages_of(place: Place) -> list[str]:
+    """The languages whose interpreters are in the sandbox's PATH, as its template was made."""
+    key = place.sandbox.snapshot_key
+    if key not in _languages:
+        system = await guest.describe(place.endpoint, languages.LOOKED_FOR)
+        _languages[key] = languages.present(system.programs)
+        while len(_languages) > KEPT:
+            _languages.popitem(last=False)
+    return _languages[key]

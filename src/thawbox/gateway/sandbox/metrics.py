@@ -1,0 +1,127 @@
+"""``/metrics``: counts of a sandbox's requests and executions, and what its machine uses (contract E.9).
+
+The counts begin when the server starts; what the machine uses is asked of the agent.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, Response
+
+from thawbox import guest
+from thawbox.errors import GuestFault
+from thawbox.gateway.run.execution import Place, broke_off, place_of, refusal
+from thawbox.guest import GuestError
+from thawbox.util.timestamps import rfc3339
+from thawbox.web import context
+
+from .counters import Counters, counters_of
+
+router = APIRouter(tags=["metrics"])
+
+
+@router.get("/metrics/snapshot")
+@router.get("/metrics")
+async def snapshot(request: Request) -> JSONResponse:
+    """Everything that is counted, as JSON."""
+    place = await place_of(request)
+    return JSONResponse({**await _snapshot(place), "request_id": context.request_id()})
+
+
+@router.get("/metrics/prometheus")
+async def prometheus(request: Request) -> Response:
+    """The same in Prometheus' text format."""
+    place = await place_of(request)
+    return Response(_exposition(await _snapshot(place)), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _snapshot(place: Place) -> dict[str, Any]:
+    counters = counters_of(place.sandbox.id)
+    try:
+        system = await system_of(place)
+        jobs = [job.ended is None for job in await guest.list_jobs(place.endpoint)]
+    except GuestFault as error:
+        raise broke_off(place, error) from error
+    except GuestError as error:
+        raise refusal(error) from error
+    return {
+        "uptime_seconds": round(time.time() - place.sandbox.created_at, 3),
+        "total_requests": sum(counters.requests.values()),
+        "total_errors": counters.errors,
+        "error_count": counters.errors,
+        "active_executions": counters.active + sum(jobs),
+        "total_executions": counters.executions,
+        "failed_executions": counters.failed,
+        "requests_total": dict(counters.requests),
+        "avg_duration_ms": _averages(counters),
+        "p95_duration_ms": round(counters.p95_ms, 3),
+        "system": system,
+        "process": {"count": len(jobs), "running": sum(jobs)},
+        "cache": {"size": 0, "hits": 0, "misses": 0, "hit_rate": 0.0},
+        "timestamp": rfc3339(time.time()),
+    }
+
+
+def _averages(counters: Counters) -> dict[str, float]:
+    return {
+        route: round(counters.durations[route] / number, 3) for route, number in counters.requests.items()
+    }
+
+
+async def system_of(place: Place) -> dict[str, Any]:
+    """What the sandbox's machine uses. Sizes are bytes.
+
+    The share of the cores is what the processes that are alive have used since the last look, or since they began.
+
+    Raises:
+        GuestError, GuestFault: the agent does not answer.
+    """
+    usage = await guest.usage(place.endpoint)
+    alive = await guest.list_processes(place.endpoint)
+    used = sum(process.cpu for process in alive)
+    oldest = max((process.age for process in alive), default=0.0)
+    busy = counters_of(place.sandbox.id).busy_share(time.monotonic(), used, oldest)
+    cores = place.sandbox.cpu
+    return {
+        "cpu": {"usage_percent": round(min(100.0, 100 * busy / cores), 2), "cores": cores},
+        "memory": _space(place.sandbox.memory_mb * 2**20, usage["memory_used"]),
+        "disk": _space(usage["disk_total"], usage["disk_used"]),
+        "uptime": round(time.time() - place.sandbox.created_at, 3),
+    }
+
+
+def _space(total: int, used: int) -> dict[str, Any]:
+    return {
+        "total": total,
+        "used": used,
+        "free": max(0, total - used),
+        "usage_percent": round(100 * used / total, 2) if total > 0 else 0.0,
+    }
+
+
+def _exposition(metrics: dict[str, Any]) -> str:
+    system = metrics["system"]
+    single = {
+        "uptime_seconds": ("gauge", metrics["uptime_seconds"]),
+        "request_errors_total": ("counter", metrics["total_errors"]),
+        "executions_total": ("counter", metrics["total_executions"]),
+        "executions_failed_total": ("counter", metrics["failed_executions"]),
+        "executions_active": ("gauge", metrics["active_executions"]),
+        "cpu_usage_ratio": ("gauge", system["cpu"]["usage_percent"] / 100),
+        "memory_bytes": ("gauge", system["memory"]["total"]),
+        "memory_used_bytes": ("gauge", system["memory"]["used"]),
+        "disk_bytes": ("gauge", system["disk"]["total"]),
+        "disk_used_bytes": ("gauge", system["disk"]["used"]),
+    }
+    lines = ["# TYPE sandbox_requests_total counter"]
+    lines += [
+        f'sandbox_requests_total{{route="{route}"}} {number}'
+        for route, number in metrics["requests_total"].items()
+    ]
+    for name, (kind, value) in single.items():
+        lines += [f"# TYPE sandbox_{name} {kind}", f"sandbox_{name} {value}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""WebSockets of a sandbox: streamed runs and terminals."""

@@ -1,0 +1,139 @@
+"""``/terminal``: a shell on a real terminal over a WebSocket (contract E.7).
+
+Client to server: ``input`` with ``data``, ``resize`` with ``cols`` and ``rows``. Server to client: ``output``
+with ``data``; at the end ``exit`` with ``code`` and, the same, ``exitCode``.
+
+Our own addition: ``/terminal?start=1`` waits for a first frame ``{"type": "start"}`` with any of ``cols``,
+``rows``, ``command``, ``args``, ``env`` and ``workdir``. ``command`` without ``args`` is a line for /bin/sh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.websockets import WebSocket
+
+from thawbox import guest
+from thawbox.errors import InvalidPath, UserError
+from thawbox.gateway.run.commands import WORKSPACE
+from thawbox.guest import Exit, GuestError, Terminal
+from thawbox.web.bodies import Body, parse
+
+from .frames import Frame
+from .session import Socket, serve
+
+router = APIRouter(tags=["terminal"])
+
+SIDE_MAX = 1000
+"""Most rows or columns."""
+START_S = 10.0
+"""How long a client that announced a first frame may take for it."""
+ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+
+Side = Annotated[int, Field(ge=1, le=SIDE_MAX)]
+
+
+class Start(Body):
+    """What runs, and how large the terminal is. As it stands: a login shell in 80 by 24."""
+
+    rows: Side = 24
+    cols: Side = 80
+    command: str | None = Field(default=None, min_length=1)
+    args: list[str] | None = None
+    env: dict[str, str] | None = None
+    workdir: str | None = Field(default=None, min_length=1)
+
+
+@router.websocket("/terminal")
+async def terminal(websocket: WebSocket) -> None:
+    """A login shell, from the sandbox's first prompt to its exit."""
+    waits = websocket.query_params.get("start", "") not in ("", "0", "false")
+
+    async def session(socket: Socket) -> Frame:
+        return await _talk(socket, await _first_frame(socket) if waits else Start())
+
+    await serve(websocket, session, failed=_exit_frame(-1))
+
+
+async def _first_frame(socket: Socket) -> Start:
+    try:
+        async with asyncio.timeout(START_S):
+            frame = await socket.receive()
+    except TimeoutError:
+        raise UserError(f"No frame of type start came within {START_S:g} s.") from None
+    if frame.get("type") != "start":
+        raise UserError("The first frame must be of type start, because the address says start=1.")
+    return parse(Start, frame)
+
+
+async def _talk(socket: Socket, start: Start) -> Frame:
+    async with _opened(socket, start) as terminal:
+        typing = asyncio.create_task(_type(socket, terminal))
+        try:
+            async for event in terminal:
+                if isinstance(event, Exit):
+                    return _exit_frame(event.code)
+                await socket.send_text("output", event.data)
+        finally:
+            typing.cancel()
+            await asyncio.gather(typing, return_exceptions=True)
+    raise AssertionError("a terminal ends with its exit")
+
+
+async def _type(socket: Socket, terminal: Terminal) -> None:
+    while True:
+        frame = await socket.receive()
+        match frame:
+            case {"type": "input", "data": str(data)}:
+                await terminal.send_stdin(data.encode("utf-8", "replace"))
+            case {"type": "resize", "rows": rows, "cols": cols} if _is_side(rows) and _is_side(cols):
+                await terminal.resize(rows, cols)
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= SIDE_MAX
+
+
+@contextlib.asynccontextmanager
+async def _opened(socket: Socket, start: Start) -> AsyncIterator[Terminal]:
+    """The terminal, in the first of the folders in question that exists."""
+    argv = None
+    if start.command is not None:
+        argv = ["/bin/sh", "-c", start.command] if start.args is None else [start.command, *start.args]
+    folders = _folders(socket, start)
+    async with contextlib.AsyncExitStack() as stack:
+        for folder in folders:
+            try:
+                opened = await stack.enter_async_context(
+                    guest.open_terminal(
+                        socket.endpoint,
+                        rows=start.rows,
+                        cols=start.cols,
+                        argv=argv,
+                        env={**ENVIRONMENT, **(start.env or {})},
+                        cwd=folder,
+                        user=socket.defaults.user,
+                    )
+                )
+            except GuestError as error:
+                if error.code != "NO_CWD":
+                    raise
+            else:
+                yield opened
+                return
+    raise InvalidPath(f"Field 'workdir': there is no folder {folders[-1][:200]!r} in the sandbox.")
+
+
+def _folders(socket: Socket, start: Start) -> list[str]:
+    if start.workdir:
+        return [start.workdir if start.workdir.startswith("/") else f"{WORKSPACE}/{start.workdir}"]
+    return [socket.defaults.workdir] if socket.defaults.workdir != "/" else [WORKSPACE, "/"]
+
+
+def _exit_frame(code: int) -> Frame:
+    return {"type": "exit", "code": code, "exitCode": code}

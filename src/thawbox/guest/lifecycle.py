@@ -1,0 +1,101 @@
+"""The agent's own life: it answers, gets its identity, prepares for a freeze, forgets."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from thawbox.errors import GuestFault
+
+from .channel import QUICK_S, Endpoint, GuestError, Object, ask, deadline
+
+
+async def ping(endpoint: Endpoint, *, timeout: float = QUICK_S) -> Object:
+    """``pid``, ``uptime`` (seconds) and ``time`` (seconds since 1970) of the agent."""
+    return await ask(endpoint, "ping", {}, timeout)
+
+
+async def wait_ready(
+    endpoint: Endpoint, timeout: float, greet: Callable[[], Awaitable[object]] | None = None
+) -> None:
+    """Return as soon as the agent answers: to ``greet`` if given (it may be called often), else to ``ping``.
+
+    Raises:
+        GuestFault: it has not within ``timeout`` seconds, or it refuses us.
+    """
+    ask = greet if greet is not None else lambda: ping(endpoint, timeout=1.0)
+    pause = 0.001
+    last: Exception | None = None
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                try:
+                    await ask()
+                except GuestError as error:
+                    raise GuestFault(f"the agent at {endpoint.host} refuses us: {error}") from error
+                except GuestFault as error:
+                    last = error
+                else:
+                    return
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, 0.01)
+    except TimeoutError:
+        reason = last.message if isinstance(last, GuestFault) else "it accepts no connection"
+        raise GuestFault(f"the agent did not answer within {timeout:g} s: {reason}") from None
+
+
+async def init(
+    endpoint: Endpoint,
+    *,
+    env: Mapping[str, str] | None = None,
+    template_env: Mapping[str, str] | None = None,
+    env_add: Mapping[str, str] | None = None,
+    hostname: str | None = None,
+    entropy: bytes | None = None,
+    sandbox_id: str | None = None,
+    hosts: str | None = None,
+    hostname_file: str | None = None,
+    resolv_conf: str | None = None,
+    name_servers: Sequence[str] | None = None,
+    timeout: float = QUICK_S,
+) -> None:
+    """Give the sandbox its identity. ``env`` lies on top of ``template_env``; ``env_add`` adds to it.
+
+    ``hosts``, ``hostname_file`` and ``resolv_conf`` are whole files; None leaves things as they are.
+    """
+    fields: Object = {
+        "env": None if env is None else dict(env),
+        "template_env": None if template_env is None else dict(template_env),
+        "env_add": dict(env_add) if env_add else None,
+        "hostname": hostname,
+        "entropy": entropy.hex() if entropy else None,
+        "sandbox_id": sandbox_id,
+        "hosts": hosts,
+        "hostname_file": hostname_file,
+        "resolv_conf": resolv_conf,
+        "name_servers": list(name_servers) if name_servers else None,
+    }
+    await ask(endpoint, "init", fields, timeout)
+
+
+async def quiesce(endpoint: Endpoint, *, timeout: float = 60.0) -> None:
+    """Make the guest ready for the freeze. When this returns, the agent has no connection open for us."""
+    await ask(endpoint, "quiesce", {}, timeout)
+
+
+async def renew(endpoint: Endpoint, *, timeout: float = 10.0) -> None:
+    """Have the agent forget all that it was told, the secret too; returns when it listens again.
+
+    Raises:
+        GuestError: UNKNOWN_OPERATION: the agent is too old for that.
+        GuestFault: it does not.
+    """
+    await ask(endpoint, "renew", {}, timeout)
+    async with deadline(timeout):
+        while True:
+            try:
+                await ask(endpoint, "ping", {}, timeout)
+            except GuestError:
+                return  # it listens, and does not know us
+            except GuestFault:
+                await asyncio.sleep(0.01)
+            else:
+                await asyncio.sleep(0.01)  # it is the old one still

@@ -1,0 +1,178 @@
+"""The proof that this runsc works on this machine: boot, freeze, twenty thaws, TCP both ways, a listener that
+survives. Versions of gVisor have shipped with checkpoint or restore broken, so none is used without it.
+
+The verdict is kept beside the binary's checksum; another binary, agent or kernel asks for another run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from thawbox import guest, ids, processes
+from thawbox.agent_image import INTERPRETER_ARGV
+from thawbox.errors import GuestFault, RuntimeFault
+from thawbox.node import erofs, installed, leftovers, spec
+from thawbox.node import opening as node_open
+from thawbox.node.cgroups import Limits
+from thawbox.node.containers import Container, Node
+from thawbox.settings import Settings
+from thawbox.state import Layout
+
+THAWS = 20
+_LISTENER = """
+import socket
+server = socket.create_server(("0.0.0.0", 8099))
+while True:
+    peer, _ = server.accept()
+    peer.sendall(b"from inside:" + peer.recv(100))
+    peer.close()
+"""
+_CALL_OUT = """
+import socket, sys
+peer = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)
+peer.sendall(b"hello host")
+print(peer.recv(100).decode())
+"""
+
+
+def verdict_path(layout: Layout) -> Path:
+    """Where the last verdict is kept."""
+    return layout.runtime / "selftest.json"
+
+
+def agent_that_passed(layout: Layout) -> str | None:
+    """File name of the agent's image that passed last: the one that the next server takes."""
+    try:
+        return str(json.loads(verdict_path(layout).read_text())["agent"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def is_proven(settings: Settings) -> bool:
+    """Whether this runsc, with this agent, on this kernel has passed."""
+    try:
+        return bool(json.loads(verdict_path(Layout(settings.state)).read_text()) == _subject(settings))
+    except (OSError, ValueError):
+        return False
+
+
+async def run_selftest(settings: Settings) -> str:
+    """Run the test, unless it has been passed already; returns a line that says how it went.
+
+    Raises:
+        RuntimeFault: this runsc must not be used; says what failed.
+    """
+    subject = _subject(settings)
+    if is_proven(settings):
+        return "passed before"
+    with tempfile.TemporaryDirectory(prefix="thawbox-selftest-") as folder:
+        own = settings.model_copy(
+            update={
+                "state": Path(folder),
+                "runsc": installed.installed_runsc(settings),
+                "agent_image": installed.agent_image(settings),
+            }
+        )
+        node = await node_open.open_node(own)
+        try:
+            times = await _exercise(node)
+        except (RuntimeFault, GuestFault, guest.GuestError, TimeoutError) as error:
+            raise RuntimeFault(f"{node.runsc.binary} fails its self-test and is refused: {error}") from error
+        finally:
+            await leftovers.remove_leftovers(node, keep=())
+            await node_open.close_node(node, keep=False)
+    verdict_path(Layout(settings.state)).write_text(json.dumps(subject))
+    return (
+        f"{len(times)} thaws, {statistics.median(times):.0f} ms at the median, "
+        f"{max(times):.0f} ms at the most"
+    )
+
+
+def _subject(settings: Settings) -> dict[str, str]:
+    return {
+        "runsc": installed.digest_of(installed.installed_runsc(settings)),
+        "agent": installed.agent_image(settings).name,
+        "kernel": os.uname().release,
+    }
+
+
+async def _exercise(node: Node) -> list[float]:
+    """Boot an otherwise empty root, freeze it with a listener in it, thaw it many times."""
+    tree = node.layout.tmp / "root"
+    for name in ("proc", "sys", "dev", "tmp", "run/thawbox", "opt/thawbox", "etc", "var/log"):
+        (tree / name).mkdir(parents=True)
+    image = node.layout.images / "selftest.erofs"
+    await erofs.make(tree, image)
+    shutil.rmtree(tree)
+    root = spec.Erofs(image=image, upper=node.layout.upper, disk_gb=1)
+    limits = Limits(cpu=1, memory_mb=256)
+    memory = node.layout.tmp / "memory"
+    async with node.running(ids.sandbox_id(), root=root, limits=limits, disk_gb=1) as container:
+        await guest.start(container.endpoint, argv=[*INTERPRETER_ARGV, "-c", _LISTENER])
+        await _until_listening(container)
+        await _call_in(container)
+        await guest.quiesce(container.endpoint)
+        await node.runsc.checkpoint(container.id, memory)
+    times = []
+    for _ in range(THAWS):
+        began = time.perf_counter()
+        async with node.running(
+            ids.sandbox_id(), root=root, limits=limits, disk_gb=1, memory=memory
+        ) as container:
+            times.append((time.perf_counter() - began) * 1000)
+            await _call_in(container)
+            await _call_out(node, container)
+    return times
+
+
+async def _until_listening(container: Container) -> None:
+    async with asyncio.timeout(10):
+        while not await guest.probe(container.endpoint, "port", 8099):
+            await asyncio.sleep(0.01)
+
+
+async def _call_in(container: Container) -> None:
+    word = secrets.token_hex(4).encode()
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection(container.slot.guest_address, 8099)
+        try:
+            writer.write(word)
+            answer = await reader.read(100)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+    if answer != b"from inside:" + word:
+        raise RuntimeFault(f"a listener inside answered {answer!r}")
+
+
+async def _call_out(node: Node, container: Container) -> None:
+    """From the guest to a listener of ours, for which the firewall of this test's node is opened."""
+    heard = asyncio.get_running_loop().create_future()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not heard.done():
+            heard.set_result(await reader.read(100))
+        writer.write(b"hello guest")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(listen, container.slot.host_address, 0)
+    port = server.sockets[0].getsockname()[1]
+    rule = f"insert rule inet {node.table} guests_in iifname {container.slot.device} tcp dport {port} accept"
+    await processes.run(["nft", rule])
+    async with server:
+        done = await guest.run(
+            container.endpoint,
+            argv=[*INTERPRETER_ARGV, "-c", _CALL_OUT, container.slot.host_address, str(port)],
+            timeout=20,
+        )
+        if done.stdout.strip() != b"hello guest" or await heard != b"hello host":
+            raise RuntimeFault(f"the guest cannot call out: {done.stdout!r} {done.stderr[-300:]!r}")

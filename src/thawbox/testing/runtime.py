@@ -1,0 +1,171 @@
+"""A test double of the runtime seam: containers are entries of a table, and it can be made to misbehave."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from thawbox.errors import RuntimeFault
+from thawbox.guest import Endpoint
+from thawbox.node import cgroups, spec
+from thawbox.node.container import Container, Greeting
+from thawbox.node.slots import Slot
+from thawbox.state import Layout
+
+
+@dataclass
+class FakeContainer:
+    """What the double knows of a container."""
+
+    container: Container
+    status: str = "created"
+    content: str = ""
+    """Stands for memory and files."""
+    programs: int = 0
+
+
+Trouble = Callable[[str, str], Awaitable[None]]
+"""Called with the method and the container before anything is done; may raise, wait, or kill."""
+
+
+async def no_trouble(_method: str, _container: str) -> None:
+    """Everything works."""
+
+
+@dataclass
+class FakeRuntime:
+    """A ``Runtime`` without a kernel. It outlives the service that uses it, as containers outlive a server."""
+
+    layout: Layout
+    digest: str = "d" * 64
+    agent_image: Path = Path("/nonexistent/agent.erofs")
+    trouble: Trouble = no_trouble
+    lies: set[str] = field(default_factory=set)
+    """Methods that claim to have done what they have not."""
+    table: dict[str, FakeContainer] = field(default_factory=dict)
+    slots: set[int] = field(default_factory=set)
+
+    async def create(
+        self,
+        container: str,
+        *,
+        root: spec.Directory | spec.Erofs,
+        limits: cgroups.Limits,
+        disk_gb: int,
+        agent_image: Path | None = None,
+        hostname: str = "sandbox",
+        internet: bool = True,
+    ) -> Container:
+        """An entry and a slot."""
+        await self.trouble("create", container)
+        if container in self.table:
+            raise RuntimeFault(f"container {container} exists already")
+        slot = next(number for number in itertools.count() if number not in self.slots)
+        self.slots.add(slot)
+        made = self.container(
+            container, slot=slot, secret=f"secret of {container}", disk_gb=disk_gb, internet=internet
+        )
+        self.table[container] = FakeContainer(made)
+        return made
+
+    async def greet(self, container: Container, greet: Greeting) -> None:
+        """Nobody listens, so nothing is said."""
+        await self.trouble("greet", container.id)
+        self._entry(container, "running")
+
+    async def cut_off(self, container: Container) -> Container:
+        """A value that says so."""
+        await self.trouble("cut_off", container.id)
+        return replace(container, internet=False)
+
+    async def boot(self, container: Container, greet: Greeting | None = None) -> None:
+        """Runs with no memory to speak of."""
+        await self.trouble("boot", container.id)
+        self._entry(container, "created").status = "running"
+
+    async def thaw(self, container: Container, memory: Path, greet: Greeting | None = None) -> None:
+        """Runs with what a checkpoint wrote."""
+        await self.trouble("thaw", container.id)
+        entry = self._entry(container, "created")
+        try:
+            words = (memory / "pages.img").read_text().split("\n")
+        except OSError as error:
+            raise RuntimeFault(f"no memory: {error}") from error
+        entry.status, entry.content, entry.programs = "running", words[0], int(words[1])
+
+    async def freeze(self, container: Container) -> None:
+        """Running to paused."""
+        await self.trouble("freeze", container.id)
+        self._entry(container, "running").status = "paused"
+
+    async def unfreeze(self, container: Container) -> None:
+        """Paused to running."""
+        await self.trouble("unfreeze", container.id)
+        self._entry(container, "paused").status = "running"
+
+    async def checkpoint(self, container: Container, folder: Path) -> None:
+        """One file with the content."""
+        await self.trouble("checkpoint", container.id)
+        entry = self._entry(container, "running", "paused")
+        if "checkpoint" not in self.lies:
+            folder.mkdir()
+            (folder / "pages.img").write_text(f"{entry.content}\n{entry.programs}")
+
+    async def end_programs(self, container: Container) -> None:
+        """None left."""
+        await self.trouble("end_programs", container.id)
+        self._entry(container, "running").programs = 0
+
+    async def destroy(self, container: Container) -> None:
+        """No entry, and the slot is free."""
+        if self.table.pop(container.id, None) is not None:
+            self.slots.remove(container.slot.index)
+
+    def endpoint(self, slot: int, secret: str) -> Endpoint:
+        """Nobody listens there."""
+        return self.container("", slot=slot, secret=secret, disk_gb=1, internet=False).endpoint
+
+    def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
+        """A value; nothing of it exists."""
+        nowhere = Path("/nonexistent")
+        return Container(
+            id=name,
+            slot=Slot(slot, f"fake-{slot}", nowhere, "127.0.0.1", "127.0.0.1"),
+            cgroup=cgroups.Cgroup((nowhere,)),
+            bundle=nowhere,
+            secret=secret,
+            disk_gb=disk_gb,
+            internet=internet,
+        )
+
+    def adopt(self, container: Container) -> None:
+        """The entry's container is the adopted one from now on."""
+        self.table[container.id].container = container
+
+    async def statuses(self) -> dict[str, str]:
+        """Of every entry."""
+        return {name: entry.status for name, entry in self.table.items()}
+
+    async def remove_leftovers(self, keep: Collection[Container]) -> None:
+        """Entries, and half-made files."""
+        names = {container.id for container in keep}
+        for name in set(self.table) - names:
+            await self.destroy(self.table[name].container)
+        for path in self.layout.tmp.iterdir():
+            shutil.rmtree(path)
+
+    def kill(self, name: str) -> None:
+        """Let a container die by itself."""
+        entry = self.table[name]
+        entry.status = "stopped"
+        entry.container.died.set()
+
+    def _entry(self, container: Container, *statuses: str) -> FakeContainer:
+        entry = self.table.get(container.id)
+        if entry is None or entry.status not in statuses:
+            status = "gone" if entry is None else entry.status
+            raise RuntimeFault(f"container {container.id} is {status}, not {' or '.join(statuses)}")
+        return entry
