@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.control_plane import World, make_world
 from thawbox.settings import load
 from thawbox.store import sandboxes
-
-from .conftest import World, make_world
 
 
 async def test_created_sandbox_is_the_contracts_object(world: World) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_line import Thaw
 from thawbox.machine import doctor
 from thawbox.machine.finding import Finding
 from thawbox.settings import Settings, load
-
-from .conftest import Thaw
 
 FINE = Finding("root", True, "running as root")
 ADVICE = Finding("rcu", None, "off", "slow", "echo 1 > /sys/x")

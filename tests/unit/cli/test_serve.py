@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_line import Thaw
 from thawbox.machine.doctor import server_runs
 from thawbox.state import Layout
-
-from .conftest import Thaw
 
 
 @pytest.fixture

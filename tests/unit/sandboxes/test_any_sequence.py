@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.support.sandboxes import make_house
 from thawbox.errors import InvalidState, SandboxNotFound
 from thawbox.store.sandboxes import SandboxRow
 
-from .conftest import make_house
 from .test_states import VERBS
 
 T = TypeVar("T")

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.support.sandboxes import House, leave, make_house
 from thawbox.errors import Forbidden, InvalidState, NoCapacity, RuntimeFault, SandboxNotFound
 from thawbox.sandboxes import capacity
 from thawbox.store.sandboxes import SandboxRow
 
-from .conftest import House, leave, make_house
 from .test_states import VERBS
 
 Trouble = Callable[[str, str], Awaitable[None]]

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sandboxes import KEY, House, leave, make_house
 from thawbox.errors import Forbidden, RuntimeFault
 from thawbox.sandboxes import capacity
 from thawbox.sandboxes.pools import keeper
 from thawbox.snapshots import manifest as versions
 from thawbox.store import templates
 from thawbox.store.sandboxes import SandboxRow
-
-from .conftest import KEY, House, leave, make_house
 
 OTHER_KEY = "b" * 64
 

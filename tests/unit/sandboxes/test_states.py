@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.sandboxes import House
 from thawbox.errors import InvalidState, SandboxEnded, SandboxNotFound, SandboxPaused, SandboxStopped
 from thawbox.sandboxes.service import SandboxService
 from thawbox.store import sandboxes
 from thawbox.store.sandboxes import SandboxRow
-
-from .conftest import House
 
 Verb = Callable[[SandboxService, SandboxRow], Coroutine[Any, Any, SandboxRow]]
 
