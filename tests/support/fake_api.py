@@ -251,3 +251,27 @@ def serve() -> Iterator[Fake]:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+TEMPLATE: dict[str, Any] = {
+    "id": "7",
+    "name": "demo",
+    "display_name": "demo",
+    "status": "active",
+    "category": "custom",
+    "default_resources": {"vcpu": 2, "memory_mb": 2048, "disk_gb": 10},
+    "updated_at": "2026-01-01T00:00:00Z",
+}
+
+
+def add(server: Fake, count: int) -> list[str]:
+    for number in range(count):
+        server.sandboxes[f"id{number}"] = {
+            "id": f"id{number}",
+            "status": "running",
+            "template_name": "demo",
+            "public_host": "http://127.0.0.1:1",
+            "created_at": "2026-01-01T00:00:00Z",
+            "expires_at": None,
+        }
+    return list(server.sandboxes)

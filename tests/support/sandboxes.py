@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,3 +163,14 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     made = await make_house(tmp_path / "state")
     yield made
     await leave(made)
+
+
+Verb = Callable[[SandboxService, SandboxRow], Coroutine[Any, Any, SandboxRow]]
+
+
+VERBS: dict[str, Verb] = {
+    "pause": lambda service, row: service.pause(row),
+    "resume": lambda service, row: service.resume(row),
+    "stop": lambda service, row: service.stop_sandbox(row),
+    "start": lambda service, row: service.start_sandbox(row),
+}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import httpx
+from websockets.asyncio.client import connect
 
 from thawbox.gateway.app import create_gateway
 from thawbox.gateway.context import GatewayContext
@@ -139,3 +140,17 @@ def ok(body: bytes = b"fine", *headers: str) -> bytes:
     """A plain answer."""
     lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def dial(served: Served, port: int, path: str = "/", **extra: object) -> connect:
+    """A WebSocket to the program's host name."""
+    headers = {"X-Thawbox-Token": served.token, **extra.pop("headers", {})}  # type: ignore[dict-item]
+    return connect(
+        f"ws://{served.host(port)}{path}",
+        host="127.0.0.1",
+        port=served.port,
+        additional_headers=headers,
+        proxy=None,
+        max_size=None,
+        **extra,  # type: ignore[arg-type]
+    )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 
 from tests.support.command_line import Thaw
-from tests.support.fake_api import Fake
+from tests.support.fake_api import TEMPLATE, Fake
 from thawbox.util.percentile import percentile
-
-from .test_sandboxes import TEMPLATE
 
 
 def test_measures_every_sandbox_and_leaves_none(logged_in: Fake, thaw: Thaw) -> None:

@@ -7,9 +7,7 @@ import json
 import pytest
 
 from tests.support.command_line import Thaw
-from tests.support.fake_api import Fake
-
-from .test_sandboxes import add
+from tests.support.fake_api import Fake, add
 
 
 @pytest.mark.parametrize(

@@ -3,33 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from tests.support.command_line import Thaw
-from tests.support.fake_api import Fake
-
-TEMPLATE: dict[str, Any] = {
-    "id": "7",
-    "name": "demo",
-    "display_name": "demo",
-    "status": "active",
-    "category": "custom",
-    "default_resources": {"vcpu": 2, "memory_mb": 2048, "disk_gb": 10},
-    "updated_at": "2026-01-01T00:00:00Z",
-}
-
-
-def add(server: Fake, count: int) -> list[str]:
-    for number in range(count):
-        server.sandboxes[f"id{number}"] = {
-            "id": f"id{number}",
-            "status": "running",
-            "template_name": "demo",
-            "public_host": "http://127.0.0.1:1",
-            "created_at": "2026-01-01T00:00:00Z",
-            "expires_at": None,
-        }
-    return list(server.sandboxes)
+from tests.support.fake_api import TEMPLATE, Fake, add
 
 
 def test_ps_lists_every_page(logged_in: Fake, thaw: Thaw) -> None:

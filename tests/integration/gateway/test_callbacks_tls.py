@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.callbacks import Receiver, execute, permitting, runner, until_nothing_is_owed
 from tests.support.gateway import Gate
 from thawbox.gateway.run import callbacks
-
-from .test_callbacks import Receiver, execute, permitting, runner, until_nothing_is_owed
 
 __all__ = ["runner"]
 

@@ -11,9 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.gateway import Gate
-from tests.support.served import LOOPBACK, Served, ok, program, serve
-
-from .test_port_websockets import dial
+from tests.support.served import LOOPBACK, Served, dial, ok, program, serve
 
 PIECES = st.sampled_from(
     [

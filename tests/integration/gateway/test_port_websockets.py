@@ -13,27 +13,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from tests.support.gateway import Gate
-from tests.support.served import INSIDE, LOOPBACK, Served, ok, program, serve
+from tests.support.served import INSIDE, LOOPBACK, Served, dial, ok, program, serve
 
 
 @pytest.fixture
 async def served(gate: Gate) -> AsyncIterator[Served]:
     async with serve(gate) as made:
         yield made
-
-
-def dial(served: Served, port: int, path: str = "/", **extra: object) -> connect:
-    """A WebSocket to the program's host name."""
-    headers = {"X-Thawbox-Token": served.token, **extra.pop("headers", {})}  # type: ignore[dict-item]
-    return connect(
-        f"ws://{served.host(port)}{path}",
-        host="127.0.0.1",
-        port=served.port,
-        additional_headers=headers,
-        proxy=None,
-        max_size=None,
-        **extra,  # type: ignore[arg-type]
-    )
 
 
 def tcp(served: Served, port: int) -> connect:

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.hostile_agent import guest
 from thawbox import guest as client
 from thawbox.agent import protocol
 from thawbox.agent.protocol import encode_frame, encode_json
 from thawbox.errors import GuestFault
 from thawbox.guest import Endpoint, GuestError, reach
-
-from .test_hostile import guest
 
 Call = Callable[[Endpoint], Awaitable[object]]
 

@@ -10,13 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.hostile_agent import NONSENSE, guest
 from thawbox.agent import protocol
 from thawbox.agent.protocol import encode_frame, encode_object
 from thawbox.errors import GuestFault
 from thawbox.guest import Endpoint, GuestError, ping, reach
 from thawbox.guest.channel import connect
-
-from .test_hostile import NONSENSE, guest
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

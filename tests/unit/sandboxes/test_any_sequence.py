@@ -12,11 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.support.sandboxes import make_house
+from tests.support.sandboxes import VERBS, make_house
 from thawbox.errors import InvalidState, SandboxNotFound
 from thawbox.store.sandboxes import SandboxRow
-
-from .test_states import VERBS
 
 T = TypeVar("T")
 WHICH = st.integers(0, 3)

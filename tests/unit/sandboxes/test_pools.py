@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.pools import OTHER_KEY, create, filled, ready, until, update, waiting
 from tests.support.sandboxes import KEY, House, leave, make_house
 from thawbox.errors import Forbidden, RuntimeFault
 from thawbox.sandboxes import capacity
 from thawbox.sandboxes.pools import keeper
 from thawbox.snapshots import manifest as versions
-from thawbox.store import templates
-from thawbox.store.sandboxes import SandboxRow
-
-OTHER_KEY = "b" * 64
 
 
 @pytest.fixture
@@ -28,54 +24,6 @@ async def pooled(tmp_path: Path) -> AsyncIterator[House]:
     await filled(made)
     yield made
     await leave(made)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-async def filled(house: House) -> None:
-    """Return when the pools have all that they should have."""
-    pools = house.service.pools
-    await pools.look()
-
-    def full() -> bool:
-        return bool(pools._pools) and not any(pool.lacks() for pool in pools._pools.values())
-
-    await until(full)
-
-
-def waiting(house: House) -> set[str]:
-    """Containers in pools."""
-    pools = house.service.pools._pools.values()
-    return {container.id for pool in pools for container in (*pool.ready, *pool.shells)}
-
-
-def ready(house: House) -> set[str]:
-    return {container.id for pool in house.service.pools._pools.values() for container in pool.ready}
-
-
-async def create(house: House, *, internet_access: bool = True) -> SandboxRow:
-    return await house.service.create(
-        1, house.template, env={}, timeout_seconds=None, internet_access=internet_access, live=True
-    )
-
-
-async def update(house: House) -> None:
-    """The template has another version, as after a build with update."""
-    old = versions.load(house.runtime.layout, KEY)
-    assert old is not None
-    memory = house.runtime.layout.snapshots / OTHER_KEY / "memory"
-    memory.mkdir(parents=True)
-    (memory / "pages.img").write_text("updated\n1")
-    versions.save(house.runtime.layout, replace(old, key=OTHER_KEY))
-    async with house.database.write() as c:
-        await templates.update(c, house.template.id, snapshot_key=OTHER_KEY)
-        found = await templates.get(c, house.template.id)
-    assert found is not None
-    house.template = found
 
 
 async def test_one_that_waited_is_handed_over_and_replaced(pooled: House) -> None:
