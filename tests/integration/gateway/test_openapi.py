@@ -147,7 +147,6 @@ def test_every_operation_does_as_documented(label: str, mode: GenerationMode, se
     @given(case=OPERATIONS[label].as_strategy(generation_mode=mode))
     @settings(
         max_examples=10,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.explicit, Phase.generate],

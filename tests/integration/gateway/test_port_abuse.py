@@ -51,7 +51,6 @@ async def test_any_request_is_answered_in_one_way(gate: Gate) -> None:
         @given(st.lists(PIECES, min_size=1, max_size=9))
         @settings(
             max_examples=150,
-            deadline=None,
             derandomize=True,
             database=None,
             suppress_health_check=list(HealthCheck),

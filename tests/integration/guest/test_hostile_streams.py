@@ -79,7 +79,6 @@ def test_any_stream_ends_in_bounds(name: str) -> None:
     @example(said=encode_frame(protocol.STARTED, b"{}") + encode_frame(protocol.DATA, b"x") * 3)
     @settings(
         max_examples=60,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
