@@ -32,6 +32,7 @@ from thawbox.store import builds, templates
 from thawbox.store.builds import BuildRow
 from thawbox.store.connection import Connection
 from thawbox.store.database import Database
+from thawbox.store.enums import BuildStatus, TemplateStatus
 from thawbox.store.templates import TemplateRow
 from thawbox.templates import codec
 from thawbox.templates.recipe import Recipe
@@ -104,7 +105,7 @@ class BuildService:
         await copies.check_sources(self._node.layout.uploads, self._settings, recipe, blobs)
         async with self._database.write() as connection:
             existing = await templates.get_own(connection, organization_id, recipe.name)
-            if existing is not None and not recipe.update and existing.status != builds.FAILED:
+            if existing is not None and not recipe.update and existing.status != TemplateStatus.FAILED:
                 raise AliasExists(f"A template with alias '{recipe.name}' already exists")
             await quota.check(connection, self._settings, organization_id)
             template_id = await _template_to_build(connection, organization_id, recipe, existing)
@@ -156,10 +157,10 @@ class BuildService:
         self._cancelled.add(template_id)
         try:
             async with self._database.write() as connection:
-                for row in await builds.with_status(connection, builds.QUEUED):
+                for row in await builds.with_status(connection, BuildStatus.QUEUED):
                     if row.template_id == template_id:
                         await builds.finish(
-                            connection, row.id, status=builds.FAILED, error_message="cancelled"
+                            connection, row.id, status=BuildStatus.FAILED, error_message="cancelled"
                         )
             task = self._running.get(template_id)
             if task is not None:
@@ -181,12 +182,12 @@ class BuildService:
 
     async def _supersede(self, connection: Connection, template_id: int) -> None:
         """An update that waits makes the ones before it pointless."""
-        for row in await builds.with_status(connection, builds.QUEUED):
+        for row in await builds.with_status(connection, BuildStatus.QUEUED):
             if row.template_id == template_id:
                 await builds.finish(
                     connection,
                     row.id,
-                    status=builds.FAILED,
+                    status=BuildStatus.FAILED,
                     error_message="superseded by a newer build",
                 )
 
@@ -209,7 +210,7 @@ class BuildService:
     async def _run(self, row: BuildRow) -> None:
         began = time.monotonic()
         job_log = BuildLog.open(self.log_path(row))
-        outcome = builds.FAILED
+        outcome = BuildStatus.FAILED
         try:
             with job_log, bound_contextvars(build_id=row.template_id, organization_id=row.organization_id):
                 try:
@@ -220,7 +221,7 @@ class BuildService:
                         job_log.write("INFO", f"template {job.recipe.name} is ready: {seconds:.1f} s in all")
                         await self._built(version, job.recipe.name)
                         await self._publish(row, version, job.timings)
-                    outcome = builds.ACTIVE
+                    outcome = BuildStatus.ACTIVE
                 except BuildError as error:
                     await self._fail(row, job_log, error.message)
                 except asyncio.CancelledError:
@@ -279,11 +280,11 @@ class BuildService:
 
     async def _publish(self, row: BuildRow, version: Version, timings: dict[str, float]) -> None:
         async with self._database.write() as connection:
-            await builds.finish(connection, row.id, status=builds.ACTIVE, timings=timings)
+            await builds.finish(connection, row.id, status=BuildStatus.ACTIVE, timings=timings)
             await templates.update(
                 connection,
                 row.template_id,
-                status=builds.ACTIVE,
+                status=TemplateStatus.ACTIVE,
                 error_message=None,
                 snapshot_key=version.key,
                 cpu=version.cpu,
@@ -297,12 +298,12 @@ class BuildService:
     async def _fail(self, row: BuildRow, job_log: BuildLog, message: str) -> None:
         job_log.write("ERROR", f"❌ build failed: {message}")
         async with self._database.write() as connection:
-            await builds.finish(connection, row.id, status=builds.FAILED, error_message=message)
-            status = builds.FAILED
+            await builds.finish(connection, row.id, status=BuildStatus.FAILED, error_message=message)
+            status = TemplateStatus.FAILED
             if row.organization_id == builds.CATALOGUE:
                 # Everybody uses it: what was built before goes on serving, as if nothing had been tried.
                 before = await templates.get(connection, row.template_id)
-                status = builds.ACTIVE if before and before.snapshot_key else builds.FAILED
+                status = TemplateStatus.ACTIVE if before and before.snapshot_key else TemplateStatus.FAILED
             await templates.update(connection, row.template_id, status=status, error_message=message)
         await self._clean()
 
@@ -338,7 +339,7 @@ async def _template_to_build(
 ) -> int:
     """The id of the template, new or to be replaced, whose status says that it is being built."""
     if existing is not None:
-        await templates.update(connection, existing.id, status=builds.BUILDING, error_message=None)
+        await templates.update(connection, existing.id, status=TemplateStatus.BUILDING, error_message=None)
         return existing.id
     template = await templates.create(
         connection,

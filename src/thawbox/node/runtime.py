@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,15 @@ from thawbox.state import Layout
 
 from . import cgroups, spec
 from .container import Container, Greeting
+
+
+class ContainerStatus(StrEnum):
+    """What a container is doing, in the runtime's words (OCI runtime specification, and ``runsc`` for paused)."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
 
 
 class Runtime(Protocol):
@@ -97,7 +107,8 @@ class Runtime(Protocol):
         ...
 
     async def statuses(self) -> dict[str, str]:
-        """Container -> running, paused, or anything else, for what cannot be used any more."""
+        """Container id -> its status: a ``ContainerStatus``, or another word of the runtime. Only running and paused
+        containers can still be used."""
         ...
 
     async def remove_leftovers(self, keep: Collection[Container]) -> None:

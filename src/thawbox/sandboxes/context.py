@@ -19,6 +19,7 @@ from thawbox.snapshots.manifest import Version
 from thawbox.snapshots.pins import Pins
 from thawbox.store import sandboxes as rows
 from thawbox.store.database import Database
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 from .events import Events
@@ -130,7 +131,9 @@ class Home:
             reason = reason_of_death(container)
             log.warning("sandbox_died", sandbox_id=container.id, reason=reason)
             try:
-                await self.change(container.id, status="error", reason=reason, slot=None, paused_at=None)
+                await self.change(
+                    container.id, status=SandboxStatus.ERROR, reason=reason, slot=None, paused_at=None
+                )
             except SandboxNotFound:
                 pass  # whoever deletes it waits for our turn to end
             finally:

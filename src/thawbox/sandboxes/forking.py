@@ -19,6 +19,7 @@ from thawbox import ids
 from thawbox.errors import SandboxNotFound
 from thawbox.snapshots.start import introduce
 from thawbox.store import sandboxes as rows
+from thawbox.store.enums import BootPath, SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 from . import memory
@@ -74,7 +75,7 @@ async def _register(
         replace(
             source,
             id=ids.sandbox_id(),
-            status="creating",
+            status=SandboxStatus.CREATING,
             reason=None,
             slot=None,
             secret="",
@@ -112,10 +113,10 @@ async def _thaw(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str
     try:
         running = await home.change(
             row.id,
-            status="running",
+            status=SandboxStatus.RUNNING,
             slot=container.slot.index,
             secret=container.secret,
-            boot_path="fork",
+            boot_path=BootPath.FORK,
             timings=container.timings,
         )
     except BaseException:

@@ -29,6 +29,7 @@ from thawbox.snapshots.garbage import retire_versions
 from thawbox.snapshots.pins import Pins
 from thawbox.store import sandboxes as rows
 from thawbox.store.database import Database
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 
@@ -185,15 +186,15 @@ class SandboxService:
         Raises:
             SandboxPaused, SandboxStopped, SandboxEnded, SandboxUnavailable: it is not running; says why.
         """
-        if sandbox.status == "paused":
+        if sandbox.status == SandboxStatus.PAUSED:
             raise SandboxPaused(f"Sandbox {sandbox.id} is paused: resume it first", retry_after=1)
-        if sandbox.status == "stopped":
+        if sandbox.status == SandboxStatus.STOPPED:
             raise SandboxStopped(f"Sandbox {sandbox.id} is stopped: start it first")
-        if sandbox.status == "error":
+        if sandbox.status == SandboxStatus.ERROR:
             # With memory on disk a server with the right runtime brings it back: nothing to throw away.
             remedy = ". Delete it and create another" if sandbox.memory is None else ""
             raise SandboxEnded(f"Sandbox {sandbox.id} has ended: {sandbox.reason or 'it died'}{remedy}")
-        if sandbox.status != "running" or sandbox.slot is None:
+        if sandbox.status != SandboxStatus.RUNNING or sandbox.slot is None:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} is {in_words(sandbox.status)}")
         return self._home.node.endpoint(sandbox.slot, sandbox.secret)
 

@@ -18,6 +18,7 @@ from thawbox.snapshots.pins import Pins
 from thawbox.state import Layout
 from thawbox.store import organizations, sandboxes, templates
 from thawbox.store.database import Database, open_database
+from thawbox.store.enums import TemplateStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 from thawbox.testing.runtime import FakeRuntime
@@ -101,7 +102,7 @@ class House:
             entry = self.runtime.table.get(row.id)
             if row.status == "running" or (row.status == "paused" and row.memory is None):
                 assert entry is not None, row
-                assert entry.status == row.status
+                assert entry.status.value == row.status.value
                 assert row.slot == entry.container.slot.index
             else:
                 assert entry is None, row
@@ -141,7 +142,13 @@ async def make_house(folder: Path, **settings: object) -> House:
     async with database.write() as c:
         organization = await organizations.create(c, "one")
         template = await templates.create(
-            c, organization_id=organization.id, name="t", cpu=1, memory_mb=256, disk_gb=1, status="active"
+            c,
+            organization_id=organization.id,
+            name="t",
+            cpu=1,
+            memory_mb=256,
+            disk_gb=1,
+            status=TemplateStatus.ACTIVE,
         )
         await templates.update(c, template.id, snapshot_key=KEY)
         made = await templates.get(c, template.id)
