@@ -7,11 +7,9 @@ The table is the queue: a row is ``queued``, then ``building``, then ``active`` 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -37,6 +35,7 @@ from thawbox.store.templates import TemplateRow
 from thawbox.templates import codec
 from thawbox.templates.recipe import Recipe
 from thawbox.util import full_disk
+from thawbox.util.keyed_lock import KeyedLock
 
 from . import copies, history, quota
 from .log import BuildLog
@@ -67,7 +66,7 @@ class BuildService:
         self._running: dict[int, asyncio.Task[None]] = {}
         """template id -> its build"""
         self._cancelled: set[int] = set()
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = KeyedLock()
         self._work = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
         self._refresher: asyncio.Task[None] | None = None
@@ -265,18 +264,8 @@ class BuildService:
             files=await copies.open_blobs(self._node.layout.uploads, self._settings, blobs),
             log=job_log.write,
             progress=progress,
-            once=self._once,
+            once=self._locks.hold,
         )
-
-    @contextlib.asynccontextmanager
-    async def _once(self, key: str) -> AsyncIterator[None]:
-        lock = self._locks[key]
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked() and not lock._waiters:
-                self._locks.pop(key, None)
 
     async def _publish(self, row: BuildRow, version: Version, timings: dict[str, float]) -> None:
         async with self._database.write() as connection:
@@ -324,7 +313,7 @@ class BuildService:
             if version.memory is not None and version.memory.runsc_sha256 == self._node.runsc.digest:
                 continue
             try:
-                async with self._once(key):
+                async with self._locks.hold(key):
                     log.info("snapshot_made_again", snapshot=key)
                     with self._pins.holder() as pin:
                         pin(key)

@@ -94,7 +94,7 @@ async def hand_over(home: Home, wish: Wish) -> SandboxRow | None:
 async def _own(home: Home, wish: Wish, container: Container, began: float) -> SandboxRow | None:
     container.timings.clear()
     container.timings["init"] = container.timings["total"] = round((time.perf_counter() - began) * 1000, 2)
-    async with home.turns.hold(container.id):
+    async with home.operations.lock(container.id):
         home.hold(container)
         try:
             row, _ = await register(home, wish, container, thawed=True)
@@ -125,7 +125,7 @@ async def create(home: Home, wish: Wish, *, undo: Callable[[str], Awaitable[None
             await asyncio.shield(home.node.destroy(shells.pop()))
             row, version = await register(home, wish)
         try:
-            return await home.turns.take(row.id, lambda: bring_up(home, row, version, wish.env, shells))
+            return await home.operations.run(row.id, lambda: bring_up(home, row, version, wish.env, shells))
         except BaseException:
             await asyncio.shield(undo(row.id))
             raise

@@ -53,7 +53,7 @@ async def fork(
             await memory.copy(home, source, folder)
             copies.extend(await _register(home, source, count, timeout_seconds))
 
-        await home.turns.take(sandbox_id, take_copy)
+        await home.operations.run(sandbox_id, take_copy)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_bring_up(home, row, folder, env)) for row in copies]
         return [task.result() for task in tasks]
@@ -103,7 +103,7 @@ async def _register(
 
 
 async def _bring_up(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str]) -> SandboxRow:
-    return await home.turns.take(row.id, lambda: _thaw(home, row, folder, env))
+    return await home.operations.run(row.id, lambda: _thaw(home, row, folder, env))
 
 
 async def _thaw(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str]) -> SandboxRow:

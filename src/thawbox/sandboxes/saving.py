@@ -61,7 +61,7 @@ async def save(home: Home, sandbox_id: str, name: str, description: str) -> Temp
                 await memory.copy(home, source, copied)
                 return version
 
-            version = await home.turns.take(sandbox_id, take_copy)
+            version = await home.operations.run(sandbox_id, take_copy)
             saved = await _freeze(home, row, replace(version, key=key, from_sandbox=True), copied)
             return await _publish(home, row, saved, name, description)
         finally:

@@ -207,7 +207,7 @@ class SandboxService:
 
     async def _operate(self, sandbox_id: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
-            return await self._home.turns.take(sandbox_id, work)
+            return await self._home.operations.run(sandbox_id, work)
         except ThawboxError as error:
             container = self._home.held.get(sandbox_id)
             if container is None or not container.died.is_set():
@@ -222,8 +222,8 @@ class SandboxService:
 
     async def _free(self, row: SandboxRow) -> None:
         """Take away all that a sandbox whose row is gone holds."""
-        await self._home.turns.interrupt(row.id)
-        async with self._home.turns.hold(row.id):
+        await self._home.operations.interrupt(row.id)
+        async with self._home.operations.lock(row.id):
             await self._home.destroy(row.id)
             await self._home.keep_only(row.id, None)
         await retire_versions(

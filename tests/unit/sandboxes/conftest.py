@@ -77,7 +77,7 @@ class House:
 
     async def until_status(self, row: SandboxRow, status: str) -> None:
         async with asyncio.timeout(10):
-            while (await self.row(row)).status != status or self.service._home.turns._locks:
+            while (await self.row(row)).status != status or self.service._home.operations.busy:
                 await asyncio.sleep(0)  # the row is written before the one who wrote it has ended
 
     async def crash(self) -> None:
@@ -88,7 +88,12 @@ class House:
             for task in asyncio.all_tasks()
             if getattr(task.get_coro(), "__qualname__", "").startswith("FakeRuntime.")
         ]  # those that are shielded
-        for task in [*calls, *self.service._tasks, *home.watchers.values(), *home.turns._working.values()]:
+        for task in [
+            *calls,
+            *self.service._tasks,
+            *home.watchers.values(),
+            *home.operations._running.values(),
+        ]:
             task.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         self.service = SandboxService(self.runtime, self.database, self.settings, Pins(), self.events)
@@ -121,7 +126,7 @@ class House:
         assert self.runtime.slots == {e.container.slot.index for e in self.runtime.table.values()}
         assert list(layout.tmp.iterdir()) == []
         assert set(self.service._home.held) == set(self.runtime.table)
-        assert not self.service._home.turns._locks
+        assert not self.service._home.operations.busy
 
 
 async def make_house(folder: Path, **settings: object) -> House:
