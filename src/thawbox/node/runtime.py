@@ -43,7 +43,7 @@ class Runtime(Protocol):
 
     async def create(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
         limits: cgroups.Limits,
@@ -98,7 +98,9 @@ class Runtime(Protocol):
         """Where the agent of the container in that slot listens. Cheaper still than ``container``."""
         ...
 
-    def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
+    def container(
+        self, container_id: str, *, slot: int, secret: str, disk_gb: int, internet: bool
+    ) -> Container:
         """What is known of a container that runs. Cheap."""
         ...
 

@@ -51,7 +51,7 @@ class FakeRuntime:
 
     async def create(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
         limits: cgroups.Limits,
@@ -61,15 +61,15 @@ class FakeRuntime:
         internet: bool = True,
     ) -> Container:
         """An entry and a slot."""
-        await self.trouble("create", container)
-        if container in self.table:
-            raise RuntimeFault(f"container {container} exists already")
+        await self.trouble("create", container_id)
+        if container_id in self.table:
+            raise RuntimeFault(f"container {container_id} exists already")
         slot = next(number for number in itertools.count() if number not in self.slots)
         self.slots.add(slot)
         made = self.container(
-            container, slot=slot, secret=f"secret of {container}", disk_gb=disk_gb, internet=internet
+            container_id, slot=slot, secret=f"secret of {container_id}", disk_gb=disk_gb, internet=internet
         )
-        self.table[container] = FakeContainer(made)
+        self.table[container_id] = FakeContainer(made)
         return made
 
     async def greet(self, container: Container, greet: Greeting) -> None:
@@ -129,11 +129,13 @@ class FakeRuntime:
         """Nobody listens there."""
         return self.container("", slot=slot, secret=secret, disk_gb=1, internet=False).endpoint
 
-    def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
+    def container(
+        self, container_id: str, *, slot: int, secret: str, disk_gb: int, internet: bool
+    ) -> Container:
         """A value; nothing of it exists."""
         nowhere = Path("/nonexistent")
         return Container(
-            id=name,
+            id=container_id,
             slot=Slot(slot, f"fake-{slot}", nowhere, "127.0.0.1", "127.0.0.1"),
             cgroup=cgroups.Cgroup((nowhere,)),
             bundle=nowhere,
