@@ -13,6 +13,7 @@ from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import Settings, load
 from thawbox.store import keys, organizations, templates
 from thawbox.store.database import open_database
+from thawbox.store.enums import TemplateStatus
 from thawbox.store.templates import TemplateRow
 from thawbox.testing.services import FakeBuilder, FakeSandboxes
 
@@ -39,7 +40,7 @@ class World:
                 cpu=2,
                 memory_mb=2048,
                 disk_gb=10,
-                status="active" if ready else "building",
+                status=TemplateStatus.ACTIVE if ready else TemplateStatus.BUILDING,
                 category="python" if public else "custom",
                 language="python" if public else None,
             )

@@ -22,6 +22,7 @@ from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
 from thawbox.store.database import open_database
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.testing.services import FakeSandboxes
 from thawbox.web.listener import listener
@@ -75,7 +76,7 @@ async def gate(tmp_path: Path, agent: Endpoint) -> AsyncIterator[Gate]:
         template_id=1,
         template_name="t",
         snapshot_key="k",
-        status="running",
+        status=SandboxStatus.RUNNING,
         cpu=1,
         memory_mb=512,
         disk_gb=1,

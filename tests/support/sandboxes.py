@@ -19,6 +19,7 @@ from thawbox.snapshots.pins import Pins
 from thawbox.state import Layout
 from thawbox.store import organizations, sandboxes, templates
 from thawbox.store.database import Database, open_database
+from thawbox.store.enums import TemplateStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 from thawbox.testing.runtime import FakeRuntime
@@ -77,7 +78,7 @@ class House:
 
     async def until_status(self, row: SandboxRow, status: str) -> None:
         async with asyncio.timeout(10):
-            while (await self.row(row)).status != status or self.service._home.turns._locks:
+            while (await self.row(row)).status != status or self.service._home.operations.busy:
                 await asyncio.sleep(0)  # the row is written before the one who wrote it has ended
 
     async def crash(self) -> None:
@@ -88,7 +89,12 @@ class House:
             for task in asyncio.all_tasks()
             if getattr(task.get_coro(), "__qualname__", "").startswith("FakeRuntime.")
         ]  # those that are shielded
-        for task in [*calls, *self.service._tasks, *home.watchers.values(), *home.turns._working.values()]:
+        for task in [
+            *calls,
+            *self.service._tasks,
+            *home.watchers.values(),
+            *home.operations._running.values(),
+        ]:
             task.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         self.service = SandboxService(self.runtime, self.database, self.settings, Pins(), self.events)
@@ -102,7 +108,7 @@ class House:
             entry = self.runtime.table.get(row.id)
             if row.status == "running" or (row.status == "paused" and row.memory is None):
                 assert entry is not None, row
-                assert entry.status == row.status
+                assert entry.status.value == row.status.value
                 assert row.slot == entry.container.slot.index
             else:
                 assert entry is None, row
@@ -121,7 +127,7 @@ class House:
         assert self.runtime.slots == {e.container.slot.index for e in self.runtime.table.values()}
         assert list(layout.tmp.iterdir()) == []
         assert set(self.service._home.held) == set(self.runtime.table)
-        assert not self.service._home.turns._locks
+        assert not self.service._home.operations.busy
 
 
 async def make_house(folder: Path, **settings: object) -> House:
@@ -142,7 +148,13 @@ async def make_house(folder: Path, **settings: object) -> House:
     async with database.write() as c:
         organization = await organizations.create(c, "one")
         template = await templates.create(
-            c, organization_id=organization.id, name="t", cpu=1, memory_mb=256, disk_gb=1, status="active"
+            c,
+            organization_id=organization.id,
+            name="t",
+            cpu=1,
+            memory_mb=256,
+            disk_gb=1,
+            status=TemplateStatus.ACTIVE,
         )
         await templates.update(c, template.id, snapshot_key=KEY)
         made = await templates.get(c, template.id)

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from thawbox.store.enums import SandboxStatus, TemplateStatus
+
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -101,5 +103,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) ->
 
 def status_text(status: str) -> Text:
     """A status word in its colour."""
-    colours = {"active": "green", "running": "green", "failed": "red", "error": "red"}
+    colours: dict[str, str] = {
+        TemplateStatus.ACTIVE: "green",
+        SandboxStatus.RUNNING: "green",
+        TemplateStatus.FAILED: "red",
+        SandboxStatus.ERROR: "red",
+    }
     return Text(harmless(status), style=colours.get(status, "yellow"))

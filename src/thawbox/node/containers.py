@@ -54,7 +54,7 @@ class Node:
 
     async def create(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
         limits: cgroups.Limits,
@@ -72,17 +72,17 @@ class Node:
         slot = await self.slots.acquire()
         clock.lap("slot")
         made = Container(
-            id=container,
+            id=container_id,
             slot=slot,
-            cgroup=cgroups.of(self.cgroup_parent, container),
-            bundle=self.layout.bundles / container,
+            cgroup=cgroups.of(self.cgroup_parent, container_id),
+            bundle=self.layout.bundles / container_id,
             secret=secrets.token_hex(32),
             disk_gb=disk_gb,
             internet=internet,
             timings=clock.laps,
         )
         try:
-            cgroups.create(self.cgroup_parent, container, limits)
+            cgroups.create(self.cgroup_parent, container_id, limits)
             spec.write_bundle(
                 made.bundle,
                 root=root,
@@ -95,7 +95,7 @@ class Node:
                 await firewall.set_offline(self.table, slot.device, offline=True)
             clock.lap("prepare")
             await self.runsc.create(
-                container,
+                container_id,
                 made.bundle,
                 secret=made.secret,
                 cgroup_files=made.cgroup.join_files,
@@ -165,13 +165,15 @@ class Node:
         """Where the agent of the container in that slot listens."""
         return guest.Endpoint(self.slots.network.slot(slot).guest_address, AGENT_PORT, secret)
 
-    def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
-        """The container of this name, which runs already and holds that slot. Nothing is asked or changed."""
+    def container(
+        self, container_id: str, *, slot: int, secret: str, disk_gb: int, internet: bool
+    ) -> Container:
+        """The container with this id, which runs already and holds that slot. Nothing is asked or changed."""
         return Container(
-            id=name,
+            id=container_id,
             slot=self.slots.network.slot(slot),
-            cgroup=cgroups.of(self.cgroup_parent, name),
-            bundle=self.layout.bundles / name,
+            cgroup=cgroups.of(self.cgroup_parent, container_id),
+            bundle=self.layout.bundles / container_id,
             secret=secret,
             disk_gb=disk_gb,
             internet=internet,
@@ -231,7 +233,7 @@ class Node:
     @contextlib.asynccontextmanager
     async def running(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
         limits: cgroups.Limits,
@@ -241,7 +243,7 @@ class Node:
     ) -> AsyncIterator[Container]:
         """A container that lives as long as the block: booted, or thawed if ``memory`` is given."""
         made = await self.create(
-            container, root=root, limits=limits, disk_gb=disk_gb, agent_image=agent_image
+            container_id, root=root, limits=limits, disk_gb=disk_gb, agent_image=agent_image
         )
         try:
             if memory is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,15 @@ from thawbox.state import Layout
 
 from . import cgroups, spec
 from .container import Container, Greeting
+
+
+class ContainerStatus(StrEnum):
+    """What a container is doing, in the runtime's words (OCI runtime specification, and ``runsc`` for paused)."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
 
 
 class Runtime(Protocol):
@@ -33,7 +43,7 @@ class Runtime(Protocol):
 
     async def create(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
         limits: cgroups.Limits,
@@ -88,7 +98,9 @@ class Runtime(Protocol):
         """Where the agent of the container in that slot listens. Cheaper still than ``container``."""
         ...
 
-    def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
+    def container(
+        self, container_id: str, *, slot: int, secret: str, disk_gb: int, internet: bool
+    ) -> Container:
         """What is known of a container that runs. Cheap."""
         ...
 
@@ -97,7 +109,8 @@ class Runtime(Protocol):
         ...
 
     async def statuses(self) -> dict[str, str]:
-        """Container -> running, paused, or anything else, for what cannot be used any more."""
+        """Container id -> its status: a ``ContainerStatus``, or another word of the runtime. Only running and paused
+        containers can still be used."""
         ...
 
     async def remove_leftovers(self, keep: Collection[Container]) -> None:

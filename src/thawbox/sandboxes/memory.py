@@ -20,6 +20,7 @@ from thawbox.errors import InvalidState, MachineDiskFull, RuntimeFault
 from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container, Greeting
 from thawbox.snapshots.start import root_of
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.util import full_disk
 
@@ -87,7 +88,7 @@ async def copy(home: Home, row: SandboxRow, folder: Path) -> None:
         InvalidState: it neither runs nor is paused, or its memory on disk is of no use.
         RuntimeFault: it did not work.
     """
-    if row.status not in ("running", "paused"):
+    if row.status not in (SandboxStatus.RUNNING, SandboxStatus.PAUSED):
         raise InvalidState(
             f"Sandbox {row.id} is {in_words(row.status)}: only one that is running or paused can be copied."
         )
@@ -166,7 +167,7 @@ def unusable(home: Home, row: SandboxRow) -> str | None:
 
 async def _give_up(home: Home, row: SandboxRow, reason: str) -> InvalidState:
     # The folder stays until the sandbox is deleted: with the right runtime it may come back.
-    await home.change(row.id, status="error", reason=reason)
+    await home.change(row.id, status=SandboxStatus.ERROR, reason=reason)
     return InvalidState(f"Sandbox {row.id} cannot be resumed: {reason}.")
 
 

@@ -27,6 +27,7 @@ from thawbox.snapshots.manifest import Memory, Version
 from thawbox.snapshots.start import introduce, root_of
 from thawbox.store import sandboxes as rows
 from thawbox.store import templates
+from thawbox.store.enums import TemplateStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 
@@ -60,7 +61,7 @@ async def save(home: Home, sandbox_id: str, name: str, description: str) -> Temp
                 await memory.copy(home, source, copied)
                 return version
 
-            version = await home.turns.take(sandbox_id, take_copy)
+            version = await home.operations.run(sandbox_id, take_copy)
             saved = await _freeze(home, row, replace(version, key=key, from_sandbox=True), copied)
             return await _publish(home, row, saved, name, description)
         finally:
@@ -135,7 +136,7 @@ async def _publish(home: Home, row: SandboxRow, version: Version, name: str, des
                 cpu=version.cpu,
                 memory_mb=version.memory_mb,
                 disk_gb=version.disk_gb,
-                status="active",
+                status=TemplateStatus.ACTIVE,
             )
             await templates.update(connection, made.id, snapshot_key=version.key)
             return replace(made, snapshot_key=version.key)

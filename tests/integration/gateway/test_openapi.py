@@ -33,6 +33,7 @@ from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
 from thawbox.store.database import open_database
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.testing.services import FakeSandboxes
 
@@ -117,7 +118,8 @@ async def _open(state: Path) -> tuple[httpx.AsyncClient, Callable[[], Any]]:
     chosen = load(state=state)
     database = await open_database(chosen)
     row = SandboxRow(
-        id=ids.sandbox_id(), organization_id=1, template_id=1, template_name="t", snapshot_key="k", status="running",
+        id=ids.sandbox_id(), organization_id=1, template_id=1, template_name="t", snapshot_key="k",
+        status=SandboxStatus.RUNNING,
         cpu=1, memory_mb=512, disk_gb=1, internet_access=True, live=True, secret=agent.secret,
         created_at=time.time(),
     )  # fmt: skip

@@ -30,6 +30,7 @@ from thawbox.guest import GuestError, Job
 from thawbox.store import callbacks as rows
 from thawbox.store import sandboxes
 from thawbox.store.callbacks import CallbackRow
+from thawbox.store.enums import SandboxStatus
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context, openapi
 
@@ -253,7 +254,7 @@ async def _body(parts: GatewayContext, row: CallbackRow) -> str | None:
         sandbox = await sandboxes.get(connection, row.sandbox_id)
     if sandbox is None or sandbox.expired(time.time()):
         return _lost(row, "The sandbox was deleted before the execution had ended")
-    if sandbox.status == "error":
+    if sandbox.status == SandboxStatus.ERROR:
         return _lost(row, f"The sandbox died: {sandbox.reason}")
     try:
         endpoint = await parts.sandboxes.endpoint(sandbox)

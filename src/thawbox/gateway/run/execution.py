@@ -29,6 +29,7 @@ from thawbox.gateway.sandbox.counters import counted
 from thawbox.guest import Completed, Endpoint, GuestError
 from thawbox.sandboxes.contract import SandboxDefaults
 from thawbox.store import sandboxes
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.web.bodies import Body, M, read_model, usable_environment
 
@@ -175,19 +176,19 @@ async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFau
             row = await sandboxes.get(connection, place.sandbox.id)
         if row is None:
             raise SandboxNotFound("Sandbox not found") from error
-        if row.status == "error":
+        if row.status == SandboxStatus.ERROR:
             return replace(
                 not_started(f"[the sandbox has ended: {row.reason or 'it died'}]"),
                 exit_code=KILLED,
                 signal=int(signal.SIGKILL),
             )
-        if row.status == "paused" or row.secret != place.sandbox.secret:
+        if row.status == SandboxStatus.PAUSED or row.secret != place.sandbox.secret:
             # Not the 503 of what is paused: after it, clients would start a second one beside the first.
             raise InvalidState(
                 f"Sandbox {row.id} was paused, or started again, while this ran: its output is lost. Look at what "
                 "it has done before you repeat it; what should outlive a pause runs in the background."
             ) from error
-        if row.status != "running":
+        if row.status != SandboxStatus.RUNNING:
             await parts.sandboxes.endpoint(row)  # says why it cannot be reached
         if time.monotonic() > deadline:
             raise unanswered(place, error) from error

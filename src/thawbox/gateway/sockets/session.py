@@ -25,6 +25,7 @@ from thawbox.gateway.run.execution import DEATH_NOTED_S
 from thawbox.guest import Endpoint, GuestError
 from thawbox.sandboxes.contract import SandboxDefaults
 from thawbox.store import sandboxes as rows
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.util.timestamps import rfc3339
 from thawbox.web.context import header
@@ -263,9 +264,9 @@ async def _until_sandbox_ends(parts: GatewayContext, sandbox: SandboxRow) -> Non
             now = await rows.get(connection, sandbox.id)
         if now is None or now.expired(time.time()):
             raise SandboxUnavailable(f"Sandbox {sandbox.id} has ended.")
-        if now.status == "error":
+        if now.status == SandboxStatus.ERROR:
             raise SandboxEnded(f"Sandbox {sandbox.id} has ended: {now.reason or 'it died'}.")
-        if now.status != "running":
+        if now.status != SandboxStatus.RUNNING:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} is {now.status}.")
         if now.secret != sandbox.secret:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} was resumed: connect again.")
