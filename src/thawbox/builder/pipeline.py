@@ -82,12 +82,7 @@ async def build(node: Node, settings: Settings, job: Job, pin: Callable[[str], N
     pin(version.image)
     async with job.once(version.key):
         found = versions.load(node.layout, version.key)
-        if (
-            found
-            and found.memory
-            and found.memory.runsc_sha256 == node.runsc.digest
-            and not job.recipe.skip_cache
-        ):
+        if found and found.thaws_with(node.runsc.digest) and not job.recipe.skip_cache:
             job.log("INFO", "image and memory snapshot: CACHED")
             return found
         with _timed(job, "image"):

@@ -81,7 +81,7 @@ class BuildService:
             log.info("builds_continued", builds=again)
         self._work.set()
         self._dispatcher = asyncio.create_task(self._dispatch_for_ever())
-        self._refresher = asyncio.create_task(self._refresh_memories())
+        self._refresher = asyncio.create_task(self._refresh_snapshots())
 
     async def stop(self) -> None:
         """Stop working; running builds continue after the next start."""
@@ -310,7 +310,7 @@ class BuildService:
         await retire_versions(self._node.layout, self._database, self._pins)
         await remove_unreferenced_uploads(self._node.layout, self._database)
 
-    async def _refresh_memories(self) -> None:
+    async def _refresh_snapshots(self) -> None:
         """Make memory snapshots again that the installed runsc cannot restore; sandboxes boot cold until then."""
         async with self._database.read() as connection:
             keys = sorted(await templates.snapshot_keys(connection))
@@ -320,7 +320,7 @@ class BuildService:
                 continue
             if version.from_sandbox:
                 continue  # cannot be made again; who creates a sandbox of it is told
-            if version.memory is not None and version.memory.runsc_sha256 == self._node.runsc.digest:
+            if version.thaws_with(self._node.runsc.digest):
                 continue
             try:
                 async with self._once(key):

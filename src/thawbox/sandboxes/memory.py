@@ -19,6 +19,7 @@ from thawbox import metrics
 from thawbox.errors import InvalidState, MachineDiskFull, RuntimeFault
 from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container, Greeting
+from thawbox.snapshots.manifest import restores
 from thawbox.snapshots.start import root_of
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.util import full_disk
@@ -156,7 +157,7 @@ def unusable(home: Home, row: SandboxRow) -> str | None:
     """Why what is on disk cannot be thawed, if one can see that beforehand."""
     if row.memory is None or not (home.folder(row.id) / row.memory).is_dir():
         return "its memory on disk is gone"
-    if row.memory_runsc != home.node.digest:
+    if not restores(row.memory_runsc, home.node.digest):
         return (
             f"it was {row.status} by another build of the runtime, and memory restores only with the one that "
             f"froze it (sha256 {(row.memory_runsc or '')[:12]}); install that one, or delete the sandbox"

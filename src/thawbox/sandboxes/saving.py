@@ -23,7 +23,7 @@ from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container, while_alive
 from thawbox.node.runtime import Runtime
 from thawbox.snapshots import manifest as versions
-from thawbox.snapshots.manifest import Memory, Version
+from thawbox.snapshots.manifest import Snapshot, Version
 from thawbox.snapshots.start import introduce, root_of
 from thawbox.store import sandboxes as rows
 from thawbox.store import templates
@@ -79,7 +79,7 @@ async def _freeze(home: Home, row: SandboxRow, version: Version, copied: Path) -
             await while_alive(container, _prove(container, version))
     saved = replace(
         version,
-        memory=Memory(folder=name, runsc_sha256=home.node.digest, agent_image=row.agent_image),
+        snapshot=Snapshot(folder=name, runsc_sha256=home.node.digest, agent_image=row.agent_image),
     )
     versions.save(home.node.layout, saved)
     return saved

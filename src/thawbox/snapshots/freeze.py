@@ -17,7 +17,7 @@ from thawbox.node.cgroups import Limits
 from thawbox.node.containers import Container, Node, while_alive
 
 from . import manifest as versions
-from .manifest import Memory, Version
+from .manifest import Snapshot, Version
 from .start import introduce, root_of, start_program
 
 
@@ -59,7 +59,7 @@ async def freeze(node: Node, version: Version, *, note: Callable[[str], None] = 
         half_made.rename(versions.folder_of(node.layout, version.key) / name)
         frozen = replace(
             version,
-            memory=Memory(folder=name, runsc_sha256=node.runsc.digest, agent_image=node.agent_image.name),
+            snapshot=Snapshot(folder=name, runsc_sha256=node.runsc.digest, agent_image=node.agent_image.name),
         )
         versions.save(node.layout, frozen)
         _remove_other_memories(node, frozen)
@@ -93,7 +93,7 @@ async def _prove(node: Node, version: Version, memory: Path, note: Callable[[str
 
 def _remove_other_memories(node: Node, version: Version) -> None:
     """Memory snapshots of older runtimes; a thaw that has one open goes on with it."""
-    assert version.memory is not None
+    assert version.snapshot is not None
     for folder in versions.folder_of(node.layout, version.key).glob("memory-*"):
-        if folder.name != version.memory.folder:
+        if folder.name != version.snapshot.folder:
             shutil.rmtree(folder, ignore_errors=True)
