@@ -18,7 +18,7 @@ from thawbox.errors import BuildError
 from thawbox.images import source
 from thawbox.images.source import ImageConfig, ResolvedBase
 from thawbox.node.cgroups import Limits
-from thawbox.node.containers import Node
+from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
 from thawbox.snapshots import layers
 from thawbox.snapshots import manifest as versions
@@ -61,7 +61,7 @@ class Job:
     """phase -> seconds"""
 
 
-async def build(node: Node, settings: Settings, job: Job, pin: Callable[[str], None]) -> Version:
+async def build(node: Runtime, settings: Settings, job: Job, pin: Callable[[str], None]) -> Version:
     """Make, or find, the version that the recipe describes.
 
     ``pin`` is told the names of layers, image and version as they are used, before they can be missed.
@@ -82,7 +82,7 @@ async def build(node: Node, settings: Settings, job: Job, pin: Callable[[str], N
     pin(version.image)
     async with job.once(version.key):
         found = versions.load(node.layout, version.key)
-        if found and found.thaws_with(node.runsc.digest) and not job.recipe.skip_cache:
+        if found and found.thaws_with(node.digest) and not job.recipe.skip_cache:
             job.log("INFO", "image and memory snapshot: CACHED")
             return found
         with _timed(job, "image"):
@@ -96,7 +96,7 @@ async def build(node: Node, settings: Settings, job: Job, pin: Callable[[str], N
             return await freeze(node, version, note=lambda text: job.log("INFO", f"snapshot: {text}"))
 
 
-async def _base(node: Node, settings: Settings, job: Job) -> tuple[ImageConfig, Layer]:
+async def _base(node: Runtime, settings: Settings, job: Job) -> tuple[ImageConfig, Layer]:
     recipe = job.recipe
     await job.progress(2, f"FROM {recipe.base_image}")
 
@@ -129,7 +129,7 @@ async def _base(node: Node, settings: Settings, job: Job) -> tuple[ImageConfig, 
 
 
 async def _fetch_base(
-    node: Node,
+    node: Runtime,
     settings: Settings,
     recipe: Recipe,
     resolved: ResolvedBase,
@@ -155,7 +155,12 @@ async def _fetch_base(
 
 
 async def _steps(
-    node: Node, settings: Settings, job: Job, plan: list[PlannedStep], base: Layer, pin: Callable[[str], None]
+    node: Runtime,
+    settings: Settings,
+    job: Job,
+    plan: list[PlannedStep],
+    base: Layer,
+    pin: Callable[[str], None],
 ) -> tuple[list[Layer], str]:
     recipe = job.recipe
     room = StepRoom(

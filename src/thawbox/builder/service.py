@@ -21,7 +21,7 @@ from thawbox import log as logs
 from thawbox import metrics
 from thawbox.catalog.entries import Entry
 from thawbox.errors import AliasExists, BuildError, MachineDiskFull, ThawboxError
-from thawbox.node.containers import Node
+from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
 from thawbox.snapshots import manifest as versions
 from thawbox.snapshots.freeze import freeze
@@ -49,7 +49,7 @@ class BuildService:
 
     def __init__(
         self,
-        node: Node,
+        node: Runtime,
         database: Database,
         settings: Settings,
         pins: Pins,
@@ -320,7 +320,7 @@ class BuildService:
                 continue
             if version.from_sandbox:
                 continue  # cannot be made again; who creates a sandbox of it is told
-            if version.thaws_with(self._node.runsc.digest):
+            if version.thaws_with(self._node.digest):
                 continue
             try:
                 async with self._once(key):

@@ -20,7 +20,8 @@ from thawbox import guest, ids, processes
 from thawbox.errors import BuildError, GuestFault, MachineDiskFull, RuntimeFault
 from thawbox.node import spec
 from thawbox.node.cgroups import Limits
-from thawbox.node.containers import Container, Node, while_alive
+from thawbox.node.container import Container, while_alive
+from thawbox.node.runtime import Runtime
 from thawbox.snapshots import layers
 from thawbox.snapshots.layers import Layer
 from thawbox.snapshots.start import introduce
@@ -46,7 +47,7 @@ _APT = (
 class StepRoom:
     """What all steps of a build share."""
 
-    node: Node
+    node: Runtime
     limits: Limits
     disk_gb: int
     host_env: dict[str, str]
@@ -79,7 +80,7 @@ async def run_step(
             ) as container:
                 with explained(room, container):
                     await while_alive(container, _work(room, container, planned, open_files))
-                    await room.node.runsc.tar_upper(container.id, tmp / "layer.tar")
+                    await room.node.tar_upper(container, tmp / "layer.tar")
             await _unpack(tmp)
             await asyncio.to_thread(remove_pointless, tmp / "fs", tree)
         return layers.publish(room.node.layout, key, tmp, {"title": planned.title})
