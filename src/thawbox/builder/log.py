@@ -99,7 +99,7 @@ class BuildLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One line of a log."""
 
     timestamp: str
@@ -124,12 +124,12 @@ def read_text(path: Path, offset: int) -> tuple[str, int]:
     return "".join(parts), max(end, offset)
 
 
-def read_entries(path: Path, position: int) -> tuple[list[Entry], int]:
+def read_entries(path: Path, position: int) -> tuple[list[LogEntry], int]:
     """Entries from byte ``position`` on (0, or what the call before gave), and the position behind them."""
     entries = []
     for line in _lines(path, position):
         position += len(line.encode())
-        entries.append(Entry(timestamp=line[:24], level=line[25:30].rstrip(), message=line[_PREFIX:-1]))
+        entries.append(LogEntry(timestamp=line[:24], level=line[25:30].rstrip(), message=line[_PREFIX:-1]))
     return entries, position
 
 

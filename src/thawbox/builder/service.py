@@ -38,8 +38,10 @@ from thawbox.templates.recipe import Recipe
 from thawbox.util import full_disk
 
 from . import copies, history, quota
+from .job import BuildJob
 from .log import BuildLog
-from .pipeline import Job, build
+from .pipeline import build
+from .timings import BuildTimings
 
 log = logs.get(__name__)
 
@@ -247,7 +249,7 @@ class BuildService:
                 if older != self.log_path(row) and int(older.name.split(".")[1]) < row.id:
                     older.unlink(missing_ok=True)
 
-    async def _job(self, row: BuildRow, job_log: BuildLog) -> Job:
+    async def _job(self, row: BuildRow, job_log: BuildLog) -> BuildJob:
         recipe = codec.recipe_from_json(row.recipe["recipe"])
         if row.credentials:
             recipe = replace(recipe, credentials=codec.credentials_from_json(row.credentials))
@@ -257,7 +259,7 @@ class BuildService:
             async with self._database.write() as connection:
                 await builds.set_progress(connection, row.id, percent, what)
 
-        return Job(
+        return BuildJob(
             organization_id=row.organization_id,
             template_id=row.template_id,
             recipe=recipe,
@@ -277,9 +279,9 @@ class BuildService:
             if not lock.locked() and not lock._waiters:
                 self._locks.pop(key, None)
 
-    async def _publish(self, row: BuildRow, version: Version, timings: dict[str, float]) -> None:
+    async def _publish(self, row: BuildRow, version: Version, timings: BuildTimings) -> None:
         async with self._database.write() as connection:
-            await builds.finish(connection, row.id, status=builds.ACTIVE, timings=timings)
+            await builds.finish(connection, row.id, status=builds.ACTIVE, timings=timings.to_json())
             await templates.update(
                 connection,
                 row.template_id,
@@ -290,7 +292,7 @@ class BuildService:
                 memory_mb=version.memory_mb,
                 disk_gb=version.disk_gb,
             )
-        for phase, seconds in timings.items():
+        for phase, seconds in timings.phases.items():
             metrics.BUILD_PHASE_SECONDS.labels(phase=phase).observe(seconds)
         await self._clean()
 
