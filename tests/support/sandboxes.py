@@ -14,7 +14,7 @@ from thawbox.sandboxes.events import Events
 from thawbox.sandboxes.service import SandboxService
 from thawbox.settings import Settings, load
 from thawbox.snapshots import manifest as versions
-from thawbox.snapshots.manifest import Memory, Version
+from thawbox.snapshots.manifest import Snapshot, Version
 from thawbox.snapshots.pins import Pins
 from thawbox.state import Layout
 from thawbox.store import organizations, sandboxes, templates
@@ -140,10 +140,10 @@ async def make_house(folder: Path, **settings: object) -> House:
     memory = layout.snapshots / KEY / "memory"
     memory.mkdir(parents=True)
     (memory / "pages.img").write_text("fresh\n1")
-    frozen = Memory(folder="memory", runsc_sha256=runtime.digest, agent_image="agent.erofs")
+    frozen = Snapshot(folder="memory", runsc_sha256=runtime.digest, agent_image="agent.erofs")
     versions.save(
         layout,
-        Version(key=KEY, image="image.erofs", layers=(), cpu=1, memory_mb=256, disk_gb=1, memory=frozen),
+        Version(key=KEY, image="image.erofs", layers=(), cpu=1, memory_mb=256, disk_gb=1, snapshot=frozen),
     )
     async with database.write() as c:
         organization = await organizations.create(c, "one")

@@ -170,7 +170,7 @@ async def register(
             secret=container.secret if container and thawed else "",
             boot_path=BootPath.WARM if thawed else None,
             timings=container.timings if container and thawed else None,
-            agent_image=version.memory.agent_image if version.memory else home.node.agent_image.name,
+            agent_image=version.snapshot.agent_image if version.snapshot else home.node.agent_image.name,
             timeout_seconds=wish.timeout_seconds,
             expires_at=None if wish.timeout_seconds is None else now + wish.timeout_seconds,
             created_at=now,
@@ -209,7 +209,7 @@ def _version_of(home: Home, now: TemplateRow | None, asked: TemplateRow) -> Vers
     version = versions.load(home.node.layout, now.snapshot_key)
     if version is None:
         raise InternalFault(f"the files of template '{now.name}' are gone: build it again with update")
-    if version.from_sandbox and not _fits(home, version):
+    if version.from_sandbox and not version.thaws_with(home.node.digest):
         raise TemplateNotReady(
             f"Template '{now.name}' was saved from a sandbox by another build of the runtime and cannot be "
             "restored by this one: save it again"
@@ -259,8 +259,8 @@ async def bring_up(
 async def _container_for(
     home: Home, row: SandboxRow, version: Version, greet: Greeting, shells: list[Container]
 ) -> tuple[Container, BootPath]:
-    folder = versions.memory_path(home.node.layout, version)
-    if folder is not None and _fits(home, version):
+    folder = versions.snapshot_path(home.node.layout, version)
+    if folder is not None and version.thaws_with(home.node.digest):
         try:
             if shells:
                 return await _thaw_shell(home, row, shells.pop(), folder, greet), BootPath.SHELL
@@ -299,7 +299,3 @@ async def _thaw_shell(
         await asyncio.shield(home.node.destroy(shell))
         raise
     return shell
-
-
-def _fits(home: Home, version: Version) -> bool:
-    return version.memory is not None and version.memory.runsc_sha256 == home.node.digest
