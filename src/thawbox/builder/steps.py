@@ -236,7 +236,8 @@ async def _unpack(tmp: Path) -> None:
             "--numeric-owner",
             "--delay-directory-restore",
         ],
-        timeout=1800,
+        timeout_s=1800,
+        die_with_parent=True,
     )
     (tmp / "layer.tar").unlink()
 

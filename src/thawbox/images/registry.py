@@ -11,10 +11,11 @@ import os
 import time
 from pathlib import Path
 
+from thawbox import processes
 from thawbox.errors import BuildError
 from thawbox.settings import Settings
 
-from . import confined, credentials, manifest, process, scratch, skopeo, unpack
+from . import confined, credentials, manifest, scratch, skopeo, unpack
 from .reference import Reference, parse
 from .skopeo import Place, Skopeo
 from .values import FETCH_TIMEOUT_S, Credentials, ImageConfig, Log, ResolvedBase, SourceFailure
@@ -145,8 +146,8 @@ async def _apply(blob: Path, destination: Path, used: int, limit: int, timeout_s
     script = 'set -o pipefail; "${@:3:$1}" < "$2" | "${@:$1+3}"'
     args = ["bash", "-c", script, "unpack", str(len(decompress)), str(blob), *decompress, *unpacker]
     try:
-        ended = await process.run(args, timeout_s=timeout_s)
-    except process.TimedOut:
+        ended = await processes.run(args, timeout_s=timeout_s, check=False, die_with_parent=True)
+    except processes.TimedOut:
         raise SourceFailure(f"not unpacked within {timeout_s} s") from None
     if ended.status == unpack.TOO_BIG:
         raise BuildError(f"the base image is too big unpacked: {_bound(limit)}")

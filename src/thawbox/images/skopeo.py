@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import process
+from thawbox import processes
+
 from .credentials import authfile
 from .values import SourceFailure
 
@@ -69,20 +70,26 @@ class Skopeo:
         if not _POLICY.exists():
             general.append("--insecure-policy")
         # Homes of other logins point into our folder: the server's user may be logged in somewhere.
-        env = process.plain_environment(
+        env = processes.plain_environment(
             **dict.fromkeys(
                 ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"), str(self._folder)
             )
         )
         limited = ["prlimit", *limits] if limits else []
         try:
-            ended = await process.run([*limited, "skopeo", *general, *args], timeout_s=timeout_s, env=env)
-        except process.TimedOut:
+            ended = await processes.run(
+                [*limited, "skopeo", *general, *args],
+                timeout_s=timeout_s,
+                check=False,
+                env=env,
+                die_with_parent=True,
+            )
+        except processes.TimedOut:
             raise SourceFailure(
                 f"{self._place.host} is unreachable (no answer within {timeout_s} s)"
             ) from None
-        except FileNotFoundError as missing:
-            raise SourceFailure(f"the program {missing} is not installed: run scripts/setup") from None
+        except processes.ProgramMissing as missing:
+            raise SourceFailure(missing.message) from None
         if ended.status:
             raise explain(self._place, " ".join(ended.tail))
         return ended.stdout

@@ -20,7 +20,9 @@ async def make(tree: Path, image: Path) -> None:
     half_made = image.with_suffix(".partial")
     try:
         await processes.run(
-            ["mkfs.erofs", "-x-1", "-E", "noinline_data", "--quiet", half_made, tree], timeout=1800
+            ["mkfs.erofs", "-x-1", "-E", "noinline_data", "--quiet", half_made, tree],
+            timeout_s=1800,
+            die_with_parent=True,
         )
         with open(half_made, "rb") as file:
             os.fsync(file.fileno())

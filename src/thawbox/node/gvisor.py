@@ -122,7 +122,7 @@ class Runsc:
                 *flags,
                 container,
             ),
-            timeout=300,
+            timeout_s=300,
         )
 
     async def pause(self, container: str) -> None:
@@ -136,12 +136,12 @@ class Runsc:
     async def tar_upper(self, container: str, destination: Path) -> None:
         """Write what the running container changed in its root as a tar in overlayfs form."""
         await processes.run(
-            self._argv("tar", "rootfs-upper", f"--file={destination}", container), timeout=1800
+            self._argv("tar", "rootfs-upper", f"--file={destination}", container), timeout_s=1800
         )
 
     async def delete(self, container: str) -> None:
         """Kill and remove the container, in whatever state it is. It is no error if there is none."""
-        await processes.run(self._argv("delete", "--force", container), check=False, timeout=30)
+        await processes.run(self._argv("delete", "--force", container), check=False, timeout_s=30)
 
     async def statuses(self) -> dict[str, str]:
         """All containers in our records: id -> status (creating, created, running, stopped …)."""

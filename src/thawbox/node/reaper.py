@@ -8,13 +8,14 @@ nobody else's children: only those that were announced with ``expect``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from thawbox import processes
 
 _PR_SET_CHILD_SUBREAPER = 36
 _expected: set[int] = set()
@@ -53,8 +54,7 @@ async def start_and_wait(argv: Sequence[str], *, timeout: float, **popen: Any) -
         await asyncio.wait_for(exited(child.pid), timeout)
     finally:
         if child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+            processes.kill_group(child.pid)
             child.wait()
     return int(child.returncode)
 
