@@ -75,7 +75,7 @@ class Puller:
         return await self.fetch(await self.resolve(reference))
 
     def leftovers(self) -> list[Path]:
-        folder = scratch.place(self.settings)
+        folder = scratch.parent(self.settings)
         return list(folder.iterdir()) if folder.exists() else []
 
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from thawbox import guest, ids, processes
 from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.errors import GuestFault, RuntimeFault
-from thawbox.node import erofs, installed, leftovers, spec
+from thawbox.node import erofs, installed, spec
 from thawbox.node import opening as node_open
 from thawbox.node.cgroups import Limits
-from thawbox.node.containers import Container, Node
+from thawbox.node.container import Container
+from thawbox.node.containers import Node
 from thawbox.settings import Settings
 from thawbox.state import Layout
 
@@ -87,7 +88,7 @@ async def run_selftest(settings: Settings) -> str:
         except (RuntimeFault, GuestFault, guest.GuestError, TimeoutError) as error:
             raise RuntimeFault(f"{node.runsc.binary} fails its self-test and is refused: {error}") from error
         finally:
-            await leftovers.remove_leftovers(node, keep=())
+            await node.remove_leftovers(keep=())
             await node_open.close_node(node, keep=False)
     verdict_path(Layout(settings.state)).write_text(json.dumps(subject))
     return (

@@ -27,8 +27,6 @@ from .slots import Slots
 
 log = logs.get(__name__)
 
-__all__ = ["Container", "Greeting", "Node", "while_alive"]
-
 BOOT_TIMEOUT_S = 30.0
 
 
@@ -224,7 +222,9 @@ class Node:
 
     async def remove_leftovers(self, keep: Collection[Container]) -> None:
         """Remove what an earlier server left on this machine, except for ``keep``."""
-        await leftovers.remove_leftovers(self, keep=keep)
+        await leftovers.remove_leftovers(
+            self.runsc, self.layout, self.slots.network, self.cgroup_parent, keep=keep
+        )
 
     async def destroy(self, container: Container) -> None:
         """Kill it and give back all that it holds."""
