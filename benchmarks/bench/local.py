@@ -19,7 +19,7 @@ from thawbox import log as logs
 from thawbox.agent_image import MOUNT_POINT
 from thawbox.node import cgroups, installed, reaper, spec
 from thawbox.node import opening as node_open
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container
 from thawbox.node.containers import Node
 from thawbox.snapshots import manifest as versions
@@ -101,8 +101,8 @@ class Local:
                 await asyncio.to_thread(cgroups.remove, group)
 
     @property
-    def _limits(self) -> Limits:
-        return Limits(cpu=self.version.cpu, memory_mb=self.version.memory_mb)
+    def _limits(self) -> ResourceLimits:
+        return ResourceLimits(cpu=self.version.cpu, memory_mb=self.version.memory_mb)
 
     async def _first_command(self, memory: Path | None) -> Laps:
         node = self.node

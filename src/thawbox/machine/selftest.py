@@ -21,7 +21,7 @@ from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.errors import GuestFault, RuntimeFault
 from thawbox.node import erofs, installed, spec
 from thawbox.node import opening as node_open
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container
 from thawbox.node.containers import Node
 from thawbox.settings import Settings
@@ -114,7 +114,7 @@ async def _exercise(node: Node) -> list[float]:
     await erofs.make(tree, image)
     shutil.rmtree(tree)
     root = spec.Erofs(image=image, upper=node.layout.upper, disk_gb=1)
-    limits = Limits(cpu=1, memory_mb=256)
+    limits = ResourceLimits(cpu=1, memory_mb=256)
     memory = node.layout.tmp / "memory"
     async with node.running(ids.sandbox_id(), root=root, limits=limits, disk_gb=1) as container:
         await guest.start(container.endpoint, argv=[*INTERPRETER_ARGV, "-c", _LISTENER])

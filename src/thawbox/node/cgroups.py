@@ -27,7 +27,7 @@ CPU_PERIOD_US = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ResourceLimits:
     """What a sandbox or a step may use."""
 
     cpu: int
@@ -96,7 +96,7 @@ def prepare_parent(parent: str) -> None:
         (ROOT / controller / parent).mkdir(exist_ok=True)
 
 
-def create(parent: str, name: str, limits: Limits) -> Cgroup:
+def create(parent: str, name: str, limits: ResourceLimits) -> Cgroup:
     """Create the group, or take the one that is there, and set its limits.
 
     Raises:
@@ -109,7 +109,7 @@ def create(parent: str, name: str, limits: Limits) -> Cgroup:
     return group
 
 
-def limit(group: Cgroup, limits: Limits) -> None:
+def limit(group: Cgroup, limits: ResourceLimits) -> None:
     """Set the limits of an existing group."""
     memory = (limits.memory_mb + MEMORY_HEADROOM_MB) * 1024 * 1024
     quota = limits.cpu * CPU_PERIOD_US

@@ -56,14 +56,14 @@ class Runsc:
 
     async def create(
         self,
-        container: str,
+        container_id: str,
         bundle: Path,
         *,
         secret: str,
         cgroup_files: Sequence[Path] = (),
         upper_gb: int,
     ) -> None:
-        """Create ``container`` from ``bundle``: process, gofer and network are ready, nothing runs yet.
+        """Create the container from ``bundle``: process, gofer and network are ready, nothing runs yet.
 
         ``secret`` waits in the pipe that will be the first process' standard input. Its output is appended to
         ``console`` in the bundle.
@@ -75,9 +75,9 @@ class Runsc:
         try:
             os.write(write, secret.encode() + b"\n")
             await self._start(
-                ["create", f"--bundle={bundle}", f"--pid-file={bundle / 'pid'}", container],
+                ["create", f"--bundle={bundle}", f"--pid-file={bundle / 'pid'}", container_id],
                 bundle=bundle,
-                container=container,
+                container_id=container_id,
                 stdin=read,
                 cgroup_files=cgroup_files,
                 upper_gb=upper_gb,
@@ -86,11 +86,11 @@ class Runsc:
             os.close(read)
             os.close(write)
 
-    async def start(self, container: str) -> None:
+    async def start(self, container_id: str) -> None:
         """Let the created container's first process run."""
-        await processes.run(self._argv("start", container))
+        await processes.run(self._argv("start", container_id))
 
-    async def restore(self, container: str, bundle: Path, image: Path, *, upper_gb: int) -> None:
+    async def restore(self, container_id: str, bundle: Path, image: Path, *, upper_gb: int) -> None:
         """Load the memory snapshot in the folder ``image`` into the created container, and let it run.
 
         Returns when the kernel's state is there; memory pages follow in the background.
@@ -105,12 +105,12 @@ class Runsc:
                 f"--bundle={bundle}",
                 "--detach",
                 "--background",
-                container,
+                container_id,
                 upper_gb=upper_gb,
             )
         )
 
-    async def checkpoint(self, container: str, image: Path, *, leave_running: bool = False) -> None:
+    async def checkpoint(self, container_id: str, image: Path, *, leave_running: bool = False) -> None:
         """Freeze the container's memory into the new folder ``image``."""
         flags = ["--leave-running"] if leave_running else []
         await processes.run(
@@ -120,28 +120,28 @@ class Runsc:
                 "--compression=none",
                 "--exclude-committed-zero-pages",
                 *flags,
-                container,
+                container_id,
             ),
             timeout_s=300,
         )
 
-    async def pause(self, container: str) -> None:
+    async def pause(self, container_id: str) -> None:
         """Stop every program of the running container where it is; its memory stays."""
-        await processes.run(self._argv("pause", container))
+        await processes.run(self._argv("pause", container_id))
 
-    async def resume(self, container: str) -> None:
+    async def resume(self, container_id: str) -> None:
         """Let the programs of a paused container go on."""
-        await processes.run(self._argv("resume", container))
+        await processes.run(self._argv("resume", container_id))
 
-    async def tar_upper(self, container: str, destination: Path) -> None:
+    async def tar_upper(self, container_id: str, destination: Path) -> None:
         """Write what the running container changed in its root as a tar in overlayfs form."""
         await processes.run(
-            self._argv("tar", "rootfs-upper", f"--file={destination}", container), timeout_s=1800
+            self._argv("tar", "rootfs-upper", f"--file={destination}", container_id), timeout_s=1800
         )
 
-    async def delete(self, container: str) -> None:
+    async def delete(self, container_id: str) -> None:
         """Kill and remove the container, in whatever state it is. It is no error if there is none."""
-        await processes.run(self._argv("delete", "--force", container), check=False, timeout_s=30)
+        await processes.run(self._argv("delete", "--force", container_id), check=False, timeout_s=30)
 
     async def statuses(self) -> dict[str, str]:
         """All containers in our records: id -> status (creating, created, running, stopped …)."""
@@ -154,7 +154,7 @@ class Runsc:
         arguments: list[str],
         *,
         bundle: Path,
-        container: str,
+        container_id: str,
         stdin: int,
         cgroup_files: Sequence[Path],
         upper_gb: int,
@@ -172,13 +172,13 @@ class Runsc:
                 stderr=console,
             )
         except (TimeoutError, asyncio.CancelledError):
-            await self.delete(container)
+            await self.delete(container_id)
             raise
         finally:
             os.close(console)
         if status != 0:
             said = processes.tail((bundle / "console").read_bytes())
-            await self.delete(container)
+            await self.delete(container_id)
             raise processes.fault(f"runsc {arguments[0]} ended with status {status}: {said}")
 
 

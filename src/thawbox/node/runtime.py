@@ -47,7 +47,7 @@ class Runtime(Protocol):
         container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
-        limits: cgroups.Limits,
+        limits: cgroups.ResourceLimits,
         disk_gb: int,
         agent_image: Path | None = None,
         hostname: str = "sandbox",
@@ -104,10 +104,10 @@ class Runtime(Protocol):
 
     def running(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
-        limits: cgroups.Limits,
+        limits: cgroups.ResourceLimits,
         disk_gb: int,
         memory: Path | None = None,
         agent_image: Path | None = None,

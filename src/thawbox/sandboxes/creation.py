@@ -21,7 +21,7 @@ from thawbox.errors import (
     ThawboxError,
 )
 from thawbox.guest import GuestError
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container, Greeting
 from thawbox.settings import Settings
 from thawbox.snapshots import manifest as versions
@@ -274,7 +274,7 @@ async def _container_for(
     container = await home.node.create(
         row.id,
         root=root_of(home.node, version),
-        limits=Limits(cpu=row.cpu, memory_mb=row.memory_mb),
+        limits=ResourceLimits(cpu=row.cpu, memory_mb=row.memory_mb),
         disk_gb=version.disk_gb,
         agent_image=home.node.layout.runtime / row.agent_image,
         hostname=row.id,

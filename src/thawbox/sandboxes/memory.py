@@ -17,7 +17,7 @@ from typing import Any
 from thawbox import log as logs
 from thawbox import metrics
 from thawbox.errors import InvalidState, MachineDiskFull, RuntimeFault
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container, Greeting
 from thawbox.snapshots.freeze import save_memory
 from thawbox.snapshots.manifest import restores
@@ -114,7 +114,7 @@ async def thaw_into(home: Home, row: SandboxRow, memory: Path, greet: Greeting) 
     container = await home.node.create(
         row.id,
         root=root_of(home.node, home.version(row)),
-        limits=Limits(cpu=row.cpu, memory_mb=row.memory_mb),
+        limits=ResourceLimits(cpu=row.cpu, memory_mb=row.memory_mb),
         disk_gb=row.disk_gb,
         agent_image=home.node.layout.runtime / row.agent_image,
         hostname=row.id,

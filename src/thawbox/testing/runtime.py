@@ -58,7 +58,7 @@ class FakeRuntime:
         container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
-        limits: cgroups.Limits,
+        limits: cgroups.ResourceLimits,
         disk_gb: int,
         agent_image: Path | None = None,
         hostname: str = "sandbox",
@@ -143,10 +143,10 @@ class FakeRuntime:
     @contextlib.asynccontextmanager
     async def running(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
-        limits: cgroups.Limits,
+        limits: cgroups.ResourceLimits,
         disk_gb: int,
         memory: Path | None = None,
         agent_image: Path | None = None,
@@ -154,7 +154,7 @@ class FakeRuntime:
     ) -> AsyncIterator[Container]:
         """An entry that is there as long as the block."""
         made = await self.create(
-            container,
+            container_id,
             root=root,
             limits=limits,
             disk_gb=disk_gb,

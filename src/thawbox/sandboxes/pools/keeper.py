@@ -14,7 +14,7 @@ from thawbox import guest, ids, metrics
 from thawbox import log as logs
 from thawbox.errors import ThawboxError
 from thawbox.guest import GuestError
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container
 from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
@@ -297,7 +297,7 @@ class Pools:
         return await self._node.create(
             name,
             root=root_of(self._node, version),
-            limits=Limits(cpu=version.cpu, memory_mb=version.memory_mb),
+            limits=ResourceLimits(cpu=version.cpu, memory_mb=version.memory_mb),
             disk_gb=version.disk_gb,
             agent_image=self._node.layout.runtime / version.snapshot.agent_image,
             hostname=name,
