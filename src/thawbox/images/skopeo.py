@@ -132,8 +132,10 @@ def explain(repository: Repository, said: str) -> SourceFailure:
         "status code 401",
         " 401 ",
     ):
-        return SourceFailure(f"{repository.host} requires a login for {repository.path} (401): give registry_credentials "
-                             "or correct them; registries answer the same for names that do not exist")  # fmt: skip
+        return SourceFailure(
+            f"{repository.host} requires a login for {repository.path} (401): give registry_credentials or "
+            "correct them; registries answer the same for names that do not exist"
+        )
     if _has(text, "denied", "forbidden", "status code 403", " 403 "):
         return SourceFailure(
             f"{repository.host} denies access to {repository.path} (403): the login has no right to it"

@@ -1,4 +1,4 @@
-"""What a crash left on this machine, found by name and removed."""
+"""Finds what a crash has left on this machine, by name, and removes it."""
 
 from __future__ import annotations
 
