@@ -100,7 +100,7 @@ def test_everything_has_a_namespace_of_its_own(tmp_path: Path) -> None:
 def test_what_a_restore_compares_is_the_same_for_every_sandbox(
     tmp_path: Path, root: spec.Erofs | spec.Directory
 ) -> None:
-    """Source: gVisor's ``runsc/boot/restore.go``, which lets hostname, network namespace and paths differ."""
+    """Source: gVisor's ``runsc/specutils/restore.go``. Hostname, network namespace and bundle may differ."""
     one = written(tmp_path / "one", root)
     other = written(tmp_path / "other", root, netns=Path("/var/run/netns/tb-2"), hostname="another")
     assert other["linux"]["namespaces"].pop() == {"type": "network", "path": "/var/run/netns/tb-2"}
