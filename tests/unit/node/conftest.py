@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.node import FakeKernel, FakeStart
 from thawbox import processes
 from thawbox.errors import RuntimeFault
-from thawbox.node import cgroups
+from thawbox.node import cgroups, reaper, slots
 from thawbox.processes import ProgramResult
 from thawbox.state import Layout
 
@@ -95,3 +96,21 @@ def cgroup_v1(cgroup_root: Path) -> Path:
     for controller in ("memory", "cpu", "pids", "freezer"):
         (cgroup_root / controller).mkdir()
     return cgroup_root
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    """Network slots that are numbers."""
+    fake = FakeKernel()
+    for name in ("make", "refresh", "destroy"):
+        monkeypatch.setattr(slots, name, getattr(fake, name))
+    monkeypatch.setattr(slots, "existing", lambda network: set(fake.existing))
+    return fake
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> FakeStart:
+    """The start of containers: nothing is run."""
+    fake = FakeStart()
+    monkeypatch.setattr(reaper, "start_and_wait", fake)
+    return fake

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.support.node import FakeStart
 from thawbox.errors import MachineDiskFull, RuntimeFault
-from thawbox.node import gvisor, reaper
+from thawbox.node import gvisor
 from thawbox.node.gvisor import Runsc
 
 RUNSC = Runsc(binary=Path("/opt/runsc"), root=Path("/s/run/runsc"), upper=Path("/s/run/upper"), digest="d")
@@ -20,42 +20,6 @@ FLAGS = [
 ]  # fmt: skip
 PLAIN = ["/opt/runsc", *FLAGS, "--overlay2=root:dir=/s/run/upper"]
 SIZED = ["/opt/runsc", *FLAGS, "--overlay2=root:dir=/s/run/upper,size=5g"]
-
-
-class FakeStart:
-    """Stands for ``reaper.start_and_wait``; records its arguments and ends as it is told."""
-
-    def __init__(self) -> None:
-        self.argv: list[str] = []
-        self.env: Mapping[str, str] = {}
-        self.input = b""
-        self.outcome: int | type[BaseException] = 0
-        self.prints = b""
-
-    async def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_s: float,
-        env: Mapping[str, str],
-        stdin: int,
-        stdout: int,
-        stderr: int,
-    ) -> int:
-        self.argv, self.env = list(argv), env
-        self.input = os.read(stdin, 1000)
-        assert stdout == stderr
-        os.write(stdout, self.prints)
-        if not isinstance(self.outcome, int):
-            raise self.outcome
-        return self.outcome
-
-
-@pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> FakeStart:
-    fake = FakeStart()
-    monkeypatch.setattr(reaper, "start_and_wait", fake)
-    return fake
 
 
 async def create(bundle: Path, *groups: Path) -> None:

@@ -4,47 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from dataclasses import dataclass, field
 
 import pytest
 
+from tests.support.node import FakeKernel
 from thawbox.errors import NoCapacity
 from thawbox.node import slots
-from thawbox.node.slots import Network, Slot, Slots
-
-
-@dataclass
-class FakeKernel:
-    """The slots that exist, and what was done."""
-
-    existing: set[int] = field(default_factory=set)
-    calls: list[tuple[str, int]] = field(default_factory=list)
-    fail: set[str] = field(default_factory=set)
-
-    def make(self, slot: Slot) -> None:
-        self.calls.append(("make", slot.index))
-        self.existing.add(slot.index)
-        if "make" in self.fail:
-            raise OSError("make")
-
-    def refresh(self, slot: Slot) -> None:
-        self.calls.append(("refresh", slot.index))
-        if "refresh" in self.fail:
-            raise OSError("refresh")
-
-    def destroy(self, slot: Slot) -> None:
-        self.calls.append(("destroy", slot.index))
-        self.existing.discard(slot.index)
-
-
-@pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
-    fake = FakeKernel()
-    for name in ("make", "refresh", "destroy"):
-        monkeypatch.setattr(slots, name, getattr(fake, name))
-    monkeypatch.setattr(slots, "existing", lambda network: set(fake.existing))
-    return fake
-
+from thawbox.node.slots import Network, Slots
 
 NETWORK = Network("tbab12", ipaddress.IPv4Network("10.200.0.0/20"))
 SMALL = Network("tbab12", ipaddress.IPv4Network("10.200.0.0/28"))  # four slots
