@@ -82,7 +82,7 @@ class Table:
         return self.policies[hook]
 
     def _apply(self, rule: str, packet: Packet) -> str | None:
-        words = deque(_TOKEN.findall(rule))
+        words: deque[str] = deque(_TOKEN.findall(rule))
         while True:
             key = words.popleft()
             if key in _VERDICTS:
