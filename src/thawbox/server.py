@@ -15,7 +15,7 @@ from .api.app import create_app
 from .api.context import ApiContext
 from .builder.overlay import unmount_leftovers
 from .builder.service import BuildService
-from .control.client import ServerNotRunning, ask
+from .control.client import ServerNotRunning, send_request
 from .control.server import Control
 from .control.server import listening as control_socket
 from .errors import RuntimeFault
@@ -40,7 +40,7 @@ log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
-class Parts:
+class Backend:
     """A running server without its HTTP."""
 
     node: Node
@@ -61,22 +61,22 @@ async def serve(settings: Settings) -> None:
     with _locked(settings):
         if not is_proven(settings):
             log.info("selftest", result=await run_selftest(settings))
-        async with _parts(settings) as parts:
+        async with _backend(settings) as backend:
             context = ApiContext(
                 settings=settings,
-                database=parts.database,
-                builder=parts.builds,
-                sandboxes=parts.sandboxes,
+                database=backend.database,
+                builder=backend.builds,
+                sandboxes=backend.sandboxes,
                 tokens=open_signer(settings),
-                events=parts.events,
+                events=backend.events,
             )
             control = Control(
-                parts.node.layout,
-                parts.database,
-                parts.pins,
-                parts.builds,
-                parts.sandboxes.pools,
-                parts.node.agent_image.name,
+                backend.node.layout,
+                backend.database,
+                backend.pins,
+                backend.builds,
+                backend.sandboxes.pools,
+                backend.node.agent_image.name,
             )
             async with control_socket(settings, control):
                 await _listen(settings, context)
@@ -85,7 +85,7 @@ async def serve(settings: Settings) -> None:
 async def collect_garbage(settings: Settings) -> Freed:
     """Remove what nothing refers to; by the running server if there is one, since it knows what is under way."""
     try:
-        (answer,) = await asyncio.to_thread(lambda: list(ask(settings, {"op": "gc"})))
+        (answer,) = await asyncio.to_thread(lambda: list(send_request(settings, {"op": "gc"})))
     except ServerNotRunning:
         with _locked(settings):
             async with _opened(settings) as (layout, database):
@@ -105,28 +105,28 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Layout, Database]]:
 
 
 @contextlib.asynccontextmanager
-async def _parts(settings: Settings) -> AsyncIterator[Parts]:
+async def _backend(settings: Settings) -> AsyncIterator[Backend]:
     node = await open_node(settings)
     database = await open_database(settings)
     pins, events = Pins(), Events()
     service = SandboxService(node, database, settings, pins, events)
-    parts = Parts(
+    backend = Backend(
         node=node,
         database=database,
         pins=pins,
-        builds=BuildService(node, database, settings, pins, built=service.pools.built),
+        builds=BuildService(node, database, settings, pins, built=service.pools.prepare),
         sandboxes=service,
         events=events,
     )
     try:
         await unmount_leftovers(node.layout)
-        await parts.sandboxes.start()
+        await backend.sandboxes.start()
         await node.slots.warm()
-        await parts.builds.start()
-        yield parts
+        await backend.builds.start()
+        yield backend
     finally:
-        await parts.builds.stop()
-        survivors = await parts.sandboxes.stop()
+        await backend.builds.stop()
+        survivors = await backend.sandboxes.stop()
         await close_node(node, keep=survivors > 0)
         await database.close()
 

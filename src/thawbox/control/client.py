@@ -22,7 +22,7 @@ class ServerNotRunning(ControlFailed):
     """Nobody listens at the state folder's control socket."""
 
 
-def ask(settings: Settings, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def send_request(settings: Settings, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The lines that the running server answers; ``request`` is described in ``server``. Blocks.
 
     Raises:

@@ -32,10 +32,10 @@ from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 
 from . import memory
-from .context import Home
+from .context import SandboxContext
 
 
-async def save(home: Home, sandbox_id: str, name: str, description: str) -> TemplateRow:
+async def save(context: SandboxContext, sandbox_id: str, name: str, description: str) -> TemplateRow:
     """An active template of the sandbox's organisation that is as the sandbox is now; that one goes on.
 
     Raises:
@@ -44,45 +44,45 @@ async def save(home: Home, sandbox_id: str, name: str, description: str) -> Temp
         SandboxNotFound: it was deleted.
         NoCapacity, RuntimeFault, GuestFault: it did not work; nothing but files that nobody needs is left.
     """
-    row = await home.row(sandbox_id)
-    async with home.database.read() as connection:
+    row = await context.row(sandbox_id)
+    async with context.database.read() as connection:
         if await templates.get_own(connection, row.organization_id, name) is not None:
             raise _exists(name)
     key = secrets.token_hex(32)
-    copied = home.node.layout.tmp / f"save-{secrets.token_hex(8)}"
-    with home.pins.holder() as pin:
+    copied = context.node.layout.tmp / f"save-{secrets.token_hex(8)}"
+    with context.pins.holder() as pin:
         pin(key)
         try:
 
             async def take_copy() -> Version:
-                source = await home.row(sandbox_id)
-                version = home.version(source)
+                source = await context.row(sandbox_id)
+                version = context.version(source)
                 pin(version.image)
-                await memory.copy(home, source, copied)
+                await memory.copy(context, source, copied)
                 return version
 
-            version = await home.operations.run(sandbox_id, take_copy)
-            saved = await _freeze(home, row, replace(version, key=key, from_sandbox=True), copied)
-            return await _publish(home, row, saved, name, description)
+            version = await context.operations.run(sandbox_id, take_copy)
+            saved = await _freeze(context, row, replace(version, key=key, from_sandbox=True), copied)
+            return await _publish(context, row, saved, name, description)
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, copied, ignore_errors=True))
 
 
-async def _freeze(home: Home, row: SandboxRow, version: Version, copied: Path) -> Version:
+async def _freeze(context: SandboxContext, row: SandboxRow, version: Version, copied: Path) -> Version:
     assert row.agent_image is not None
     name = f"memory-{secrets.token_hex(8)}"
-    folder = versions.folder_of(home.node.layout, version.key)
-    async with home.starting:
-        async with _aside(home.node, row, version, copied) as container:
+    folder = versions.folder_of(context.node.layout, version.key)
+    async with context.starting:
+        async with _aside(context.node, row, version, copied) as container:
             await while_alive(container, _cleanse(container))
-            await memory.save(home, container, folder / name)
-        async with _aside(home.node, row, version, folder / name) as container:
+            await memory.save(context, container, folder / name)
+        async with _aside(context.node, row, version, folder / name) as container:
             await while_alive(container, _prove(container, version))
     saved = replace(
         version,
-        memory=Memory(folder=name, runsc_sha256=home.node.digest, agent_image=row.agent_image),
+        memory=Memory(folder=name, runsc_sha256=context.node.digest, agent_image=row.agent_image),
     )
-    versions.save(home.node.layout, saved)
+    versions.save(context.node.layout, saved)
     return saved
 
 
@@ -123,9 +123,11 @@ async def _prove(container: Container, version: Version) -> None:
         raise RuntimeFault(f"the saved template cannot run a program: {done.stderr[-500:]!r}")
 
 
-async def _publish(home: Home, row: SandboxRow, version: Version, name: str, description: str) -> TemplateRow:
+async def _publish(
+    context: SandboxContext, row: SandboxRow, version: Version, name: str, description: str
+) -> TemplateRow:
     try:
-        async with home.database.write() as connection:
+        async with context.database.write() as connection:
             if await rows.get(connection, row.id) is None:
                 raise SandboxNotFound("Sandbox not found")
             made = await templates.create(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -31,6 +32,14 @@ class CallbackRow:
     created_at: float
 
 
+class CallbackChanges(TypedDict, total=False):
+    """Columns that change until a callback has arrived; see ``CallbackRow``."""
+
+    body: str | None
+    attempts: int
+    next_at: float
+
+
 async def insert(c: Connection, callback: CallbackRow) -> None:
     """Store a new one."""
     await c.execute(sa.insert(callbacks).values(**columns_of(callback)))
@@ -44,9 +53,9 @@ async def due(c: Connection, now: float, limit: int) -> list[CallbackRow]:
     return [value(CallbackRow, row) for row in await c.execute(statement)]
 
 
-async def update(c: Connection, callback_id: str, **fields: object) -> None:
-    """Set columns by name."""
-    await c.execute(sa.update(callbacks).where(callbacks.c.id == callback_id).values(**fields))
+async def update(c: Connection, callback_id: str, **changes: Unpack[CallbackChanges]) -> None:
+    """Set columns."""
+    await c.execute(sa.update(callbacks).where(callbacks.c.id == callback_id).values(**changes))
 
 
 async def delete(c: Connection, callback_id: str) -> None:

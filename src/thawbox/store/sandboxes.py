@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -66,6 +66,22 @@ class SandboxRow:
         return self.public_ports if isinstance(self.public_ports, bool) else port in self.public_ports
 
 
+class SandboxChanges(TypedDict, total=False):
+    """Columns that change during a sandbox's life; see ``SandboxRow``."""
+
+    status: SandboxStatus
+    reason: str | None
+    slot: int | None
+    secret: str
+    memory: str | None
+    memory_runsc: str | None
+    paused_at: float | None
+    boot_path: BootPath | None
+    timings: Mapping[str, float] | None
+    expires_at: float | None
+    token_expires_at: float
+
+
 async def insert(c: Connection, sandbox: SandboxRow) -> None:
     """Store a new sandbox."""
     await c.execute(_INSERT, columns_of(sandbox))
@@ -109,9 +125,9 @@ async def list_page(
     return [value(SandboxRow, row) for row in await c.execute(statement)]
 
 
-async def update(c: Connection, sandbox_id: str, **fields: Any) -> bool:
-    """Set columns by name; False if the sandbox is gone."""
-    statement = sa.update(sandboxes).where(sandboxes.c.id == sandbox_id).values(**fields)
+async def update(c: Connection, sandbox_id: str, **changes: Unpack[SandboxChanges]) -> bool:
+    """Set columns; False if the sandbox is gone."""
+    statement = sa.update(sandboxes).where(sandboxes.c.id == sandbox_id).values(**changes)
     return (await c.execute(statement)).rowcount == 1
 
 

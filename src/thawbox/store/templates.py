@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -59,6 +59,29 @@ class TemplateRow:
         return self.status == TemplateStatus.ACTIVE or (
             self.status == TemplateStatus.BUILDING and self.snapshot_key is not None
         )
+
+
+class TemplateChanges(TypedDict, total=False):
+    """Columns that change during a template's life; see ``TemplateRow``."""
+
+    display_name: str
+    description: str
+    category: str
+    language: str | None
+    icon: str | None
+    features: Sequence[str]
+    tags: Sequence[str]
+    docs_url: str | None
+    popularity_score: int
+    cpu: int
+    memory_mb: int
+    disk_gb: int
+    min_resources: Mapping[str, int] | None
+    max_resources: Mapping[str, int] | None
+    status: TemplateStatus
+    error_message: str | None
+    snapshot_key: str | None
+    updated_at: float
 
 
 async def create(
@@ -151,10 +174,10 @@ async def list_all(c: Connection) -> list[TemplateRow]:
     return [value(TemplateRow, row) for row in await c.execute(sa.select(templates).order_by(templates.c.id))]
 
 
-async def update(c: Connection, template_id: int, **fields: Any) -> bool:
-    """Set columns by name; ``updated_at`` becomes now unless given. False: there is no such template."""
-    fields = {"updated_at": time.time()} | fields
-    statement = sa.update(templates).where(templates.c.id == template_id).values(**fields)
+async def update(c: Connection, template_id: int, **changes: Unpack[TemplateChanges]) -> bool:
+    """Set columns; ``updated_at`` becomes now unless given. False: there is no such template."""
+    changes.setdefault("updated_at", time.time())
+    statement = sa.update(templates).where(templates.c.id == template_id).values(**changes)
     return (await c.execute(statement)).rowcount == 1
 
 

@@ -81,7 +81,7 @@ class Gate:
 
     async def change(self, **fields: object) -> None:
         async with self.context.database.write() as c:
-            await sandboxes.update(c, self.sandbox.id, **fields)
+            await sandboxes.update(c, self.sandbox.id, **fields)  # type: ignore[arg-type]
 
     def token(self, **fields: object) -> dict[str, str]:
         signed = self.context.tokens.first(replace(self.sandbox, **fields))  # type: ignore[arg-type]

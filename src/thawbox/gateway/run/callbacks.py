@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 from fastapi import APIRouter, Request
@@ -29,7 +29,7 @@ from thawbox.gateway.context import GatewayContext, context_of
 from thawbox.guest import GuestError, Job
 from thawbox.store import callbacks as rows
 from thawbox.store import sandboxes
-from thawbox.store.callbacks import CallbackRow
+from thawbox.store.callbacks import CallbackChanges, CallbackRow
 from thawbox.store.enums import SandboxStatus
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context, openapi
@@ -304,6 +304,6 @@ def _lost(row: CallbackRow, error: str) -> str:
     )
 
 
-async def _set(parts: GatewayContext, row: CallbackRow, **fields: object) -> None:
+async def _set(parts: GatewayContext, row: CallbackRow, **changes: Unpack[CallbackChanges]) -> None:
     async with parts.database.write() as connection:
-        await rows.update(connection, row.id, **fields)
+        await rows.update(connection, row.id, **changes)
