@@ -1,4 +1,4 @@
-"""One process that is everything: API, gateway, build line, sandboxes, on the embedded defaults."""
+"""The server: API, gateway, builds and sandboxes in one process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = logs.get(__name__)
 
 @dataclass(frozen=True)
 class Backend:
-    """A running server without its HTTP."""
+    """The services behind the HTTP planes."""
 
     node: Node
     database: Database
@@ -83,7 +83,12 @@ async def serve(settings: Settings) -> None:
 
 
 async def collect_garbage(settings: Settings) -> Freed:
-    """Remove what nothing refers to; by the running server if there is one, since it knows what is under way."""
+    """Remove files that nothing refers to. If a server runs, it does this: only it knows what is in use.
+
+    Raises:
+        ControlFailed: the running server refused, or we are not root.
+        RuntimeFault: a server has the state folder locked and does not answer.
+    """
     try:
         (answer,) = await asyncio.to_thread(lambda: list(send_request(settings, {"op": "gc"})))
     except ServerNotRunning:
@@ -137,7 +142,7 @@ async def _listen(settings: Settings, context: ApiContext) -> None:
         listener(settings, create_app(context), settings.port),
         listener(settings, create_gateway(gateway), settings.gateway_port),
     ]
-    # What is there now stays. Looking through it for garbage would hold every request up for 60 ms now and then.
+    # The objects that exist now stay. Each full collection would look through them and delay requests by 60 ms.
     gc.collect()
     gc.freeze()
     context.events.on_deleted.append(counters.forget)
