@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -170,7 +170,7 @@ def _for_gateway(context: ApiContext) -> GatewayContext:
 
 
 @contextlib.contextmanager
-def _locked(settings: Settings):  # type: ignore[no-untyped-def]
+def _locked(settings: Settings) -> Iterator[None]:
     layout = Layout(settings.state.resolve())
     layout.make()
     with open(layout.lock, "w") as lock:
