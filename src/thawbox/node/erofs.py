@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from thawbox import processes
+from thawbox.util import atomic
 
 
 async def make(tree: Path, image: Path) -> None:
@@ -17,13 +17,8 @@ async def make(tree: Path, image: Path) -> None:
     Raises:
         RuntimeFault: mkfs.erofs refused; there is no ``image`` then.
     """
-    half_made = image.with_suffix(".partial")
-    try:
+    with atomic.replacing(image) as unfinished:
         await processes.run(
-            ["mkfs.erofs", "-x-1", "-E", "noinline_data", "--quiet", half_made, tree], timeout=1800
+            ["mkfs.erofs", "-x-1", "-E", "noinline_data", "--quiet", unfinished, tree], timeout=1800
         )
-        with open(half_made, "rb") as file:
-            os.fsync(file.fileno())
-        half_made.rename(image)
-    finally:
-        half_made.unlink(missing_ok=True)
+        atomic.sync(unfinished)

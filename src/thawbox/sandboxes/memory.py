@@ -21,7 +21,7 @@ from thawbox.node.container import Container, Greeting
 from thawbox.snapshots.start import root_of
 from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxChanges, SandboxRow
-from thawbox.util import full_disk
+from thawbox.util import atomic, full_disk
 
 from .context import SandboxContext
 from .states import in_words
@@ -77,7 +77,7 @@ async def save(context: SandboxContext, container: Container, folder: Path) -> N
     half_made = context.node.layout.tmp / f"memory-{secrets.token_hex(8)}"
     try:
         await context.node.checkpoint(container, half_made)
-        await asyncio.to_thread(_write_through, half_made)  # what was answered outlives a power cut
+        await asyncio.to_thread(atomic.sync, half_made)  # what was answered outlives a power cut
         folder.parent.mkdir(exist_ok=True, mode=0o700)
         half_made.rename(folder)
     except OSError as error:  # the disk is full, or the runtime did not write what it says it wrote
@@ -176,12 +176,3 @@ async def _fail_restore(context: SandboxContext, row: SandboxRow, reason: str) -
     # The folder stays until the sandbox is deleted: a server with the right runtime can restore it.
     await context.update(row.id, status=SandboxStatus.ERROR, reason=reason)
     return InvalidState(f"Sandbox {row.id} cannot be resumed: {reason}.")
-
-
-def _write_through(folder: Path) -> None:
-    for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

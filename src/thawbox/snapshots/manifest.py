@@ -8,8 +8,6 @@ it is what is kept, and memory is made from it again when runsc changes.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 from thawbox.errors import InternalFault
 from thawbox.state import Layout
 from thawbox.templates.recipe import ReadyCheck, ReadyKind
+from thawbox.util import atomic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +95,4 @@ def save(layout: Layout, version: Version) -> None:
     """Write the manifest; what it names must be there already."""
     folder = folder_of(layout, version.key)
     folder.mkdir(exist_ok=True, mode=0o700)
-    half_made = folder / f".manifest.{secrets.token_hex(4)}"
-    with open(half_made, "w") as file:
-        json.dump(asdict(version), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    half_made.rename(folder / "manifest.json")
+    atomic.write_text(folder / "manifest.json", json.dumps(asdict(version), indent=1), durable=True)
