@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-npm install --silent --no-audit --no-fund --ignore-scripts --prefix js e2b@2.51.0
+npm install --silent --no-audit --no-fund --ignore-scripts --before 2026-11-29 --prefix js e2b@2.51.0
 python3 -m venv py
 py/bin/pip install --quiet e2b==2.63.0 e2b-dockerfile-utils==0.1.1 wcmatch==11.2 connectrpc==0.12.1 \
     pyqwest==0.12.0 httpx==0.28.1 python-dateutil==4.0.0 protobuf-py==0.6.0

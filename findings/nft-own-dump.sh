@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # nft 1.0.6 does not read its own dump: JSON of valid rulesets is refused or comes back with parts missing.
-# Needs: bash, root, Debian 12 (amd64 or arm64) with its security updates, a kernel with nf_tables. The rules live in a
-# network namespace of their own, made for each try.
+# Needs: bash, root, Debian 12 with its security updates (apt-get update first), a kernel with nf_tables. The rules live
+# in a network namespace of their own, made for each try.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
