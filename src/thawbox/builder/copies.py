@@ -21,7 +21,7 @@ from thawbox.store.enums import UploadKind
 from thawbox.templates import archive
 from thawbox.templates.recipe import CopyStep, Recipe
 
-from .pipeline import Files
+from .job import CopiedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ async def check_sources(folder: Path, settings: Settings, recipe: Recipe, blobs:
             archive.check_step_sources(report, step)
 
 
-async def open_blobs(folder: Path, settings: Settings, blobs: Mapping[int, Blobs]) -> dict[int, Files]:
+async def open_blobs(folder: Path, settings: Settings, blobs: Mapping[int, Blobs]) -> dict[int, CopiedFiles]:
     """Digest and content of what each COPY step copies.
 
     Raises:
@@ -95,7 +95,7 @@ async def open_blobs(folder: Path, settings: Settings, blobs: Mapping[int, Blobs
     }
 
 
-def _files(folder: Path, settings: Settings, files: Blobs) -> Files:
+def _files(folder: Path, settings: Settings, files: Blobs) -> CopiedFiles:
     paths = [(name, folder / blob) for name, blob in files.blobs.items()]
     for name, path in paths:
         if not path.exists():
@@ -103,8 +103,8 @@ def _files(folder: Path, settings: Settings, files: Blobs) -> Files:
     if files.kind == UploadKind.ARCHIVE:
         ((_, path),) = paths
         report = archive.check_archive(path, settings=settings)
-        return Files(digest=report.digest, open=partial(archive.open_plain_tar, path, report))
-    return Files(digest=archive.files_digest(paths), open=partial(archive.single_file_tar, paths))
+        return CopiedFiles(digest=report.digest, open=partial(archive.open_plain_tar, path, report))
+    return CopiedFiles(digest=archive.files_digest(paths), open=partial(archive.single_file_tar, paths))
 
 
 def to_json(blobs: Mapping[int, Blobs]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from thawbox import log as logs
 from thawbox import metrics
 from thawbox.catalog.entries import Entry
 from thawbox.errors import AliasExists, BuildError, MachineDiskFull, ThawboxError
-from thawbox.node.containers import Node
+from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
 from thawbox.snapshots import manifest as versions
 from thawbox.snapshots.freeze import freeze
@@ -38,8 +38,10 @@ from thawbox.util import full_disk
 from thawbox.util.keyed_lock import KeyedLock
 
 from . import copies, history, quota
+from .job import BuildJob
 from .log import BuildLog
-from .pipeline import Job, build
+from .pipeline import build
+from .timings import BuildTimings
 
 log = logs.get(__name__)
 
@@ -49,7 +51,7 @@ class BuildService:
 
     def __init__(
         self,
-        node: Node,
+        node: Runtime,
         database: Database,
         settings: Settings,
         pins: Pins,
@@ -81,7 +83,7 @@ class BuildService:
             log.info("builds_continued", builds=again)
         self._work.set()
         self._dispatcher = asyncio.create_task(self._dispatch_for_ever())
-        self._refresher = asyncio.create_task(self._refresh_memories())
+        self._refresher = asyncio.create_task(self._refresh_snapshots())
 
     async def stop(self) -> None:
         """Stop working; running builds continue after the next start."""
@@ -247,7 +249,7 @@ class BuildService:
                 if older != self.log_path(row) and int(older.name.split(".")[1]) < row.id:
                     older.unlink(missing_ok=True)
 
-    async def _job(self, row: BuildRow, job_log: BuildLog) -> Job:
+    async def _job(self, row: BuildRow, job_log: BuildLog) -> BuildJob:
         recipe = codec.recipe_from_json(row.recipe["recipe"])
         if row.credentials:
             recipe = replace(recipe, credentials=codec.credentials_from_json(row.credentials))
@@ -257,7 +259,7 @@ class BuildService:
             async with self._database.write() as connection:
                 await builds.set_progress(connection, row.id, percent, what)
 
-        return Job(
+        return BuildJob(
             organization_id=row.organization_id,
             template_id=row.template_id,
             recipe=recipe,
@@ -267,9 +269,9 @@ class BuildService:
             once=self._locks.hold,
         )
 
-    async def _publish(self, row: BuildRow, version: Version, timings: dict[str, float]) -> None:
+    async def _publish(self, row: BuildRow, version: Version, timings: BuildTimings) -> None:
         async with self._database.write() as connection:
-            await builds.finish(connection, row.id, status=BuildStatus.ACTIVE, timings=timings)
+            await builds.finish(connection, row.id, status=BuildStatus.ACTIVE, timings=timings.to_json())
             await templates.update(
                 connection,
                 row.template_id,
@@ -280,7 +282,7 @@ class BuildService:
                 memory_mb=version.memory_mb,
                 disk_gb=version.disk_gb,
             )
-        for phase, seconds in timings.items():
+        for phase, seconds in timings.phases.items():
             metrics.BUILD_PHASE_SECONDS.labels(phase=phase).observe(seconds)
         await self._clean()
 
@@ -300,7 +302,7 @@ class BuildService:
         await retire_versions(self._node.layout, self._database, self._pins)
         await remove_unreferenced_uploads(self._node.layout, self._database)
 
-    async def _refresh_memories(self) -> None:
+    async def _refresh_snapshots(self) -> None:
         """Make memory snapshots again that the installed runsc cannot restore; sandboxes boot cold until then."""
         async with self._database.read() as connection:
             keys = sorted(await templates.snapshot_keys(connection))
@@ -310,7 +312,7 @@ class BuildService:
                 continue
             if version.from_sandbox:
                 continue  # cannot be made again; who creates a sandbox of it is told
-            if version.memory is not None and version.memory.runsc_sha256 == self._node.runsc.digest:
+            if version.thaws_with(self._node.digest):
                 continue
             try:
                 async with self._locks.hold(key):

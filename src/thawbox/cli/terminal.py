@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -15,9 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thawbox.store.enums import SandboxStatus, TemplateStatus
-
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+from thawbox.util.control_sequences import last_state, strip_controls
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -27,7 +24,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def harmless(line: str) -> str:
     """``line`` without what could steer a terminal; of a progress bar redrawn with \\r, the last state."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]))
+    return strip_controls(last_state(line), keep="\t\n")
 
 
 def duration(seconds: float) -> str:

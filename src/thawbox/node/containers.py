@@ -196,13 +196,23 @@ class Node:
         """Let them go on; the clock inside is right at once."""
         await self.runsc.resume(container.id)
 
-    async def checkpoint(self, container: Container, folder: Path) -> None:
-        """Write its memory and changed files into the new folder. It goes on after that, or stays frozen.
+    async def checkpoint(self, container: Container, folder: Path, *, leave_running: bool = True) -> None:
+        """Write its memory and changed files into the new folder.
+
+        It goes on after that, or stays frozen; without ``leave_running`` it ends.
 
         Raises:
             RuntimeFault: it did not work; what is in the folder is of no use.
         """
-        await self.runsc.checkpoint(container.id, folder, leave_running=True)
+        await self.runsc.checkpoint(container.id, folder, leave_running=leave_running)
+
+    async def tar_upper(self, container: Container, destination: Path) -> None:
+        """Write what the running container changed in its root as a tar file in overlayfs form.
+
+        Raises:
+            RuntimeFault: it did not work.
+        """
+        await self.runsc.tar_upper(container.id, destination)
 
     async def end_programs(self, container: Container) -> None:
         """End every program inside except the agent, as a shutdown does.
@@ -240,10 +250,16 @@ class Node:
         disk_gb: int,
         memory: Path | None = None,
         agent_image: Path | None = None,
+        internet: bool = True,
     ) -> AsyncIterator[Container]:
         """A container that lives as long as the block: booted, or thawed if ``memory`` is given."""
         made = await self.create(
-            container_id, root=root, limits=limits, disk_gb=disk_gb, agent_image=agent_image
+            container_id,
+            root=root,
+            limits=limits,
+            disk_gb=disk_gb,
+            agent_image=agent_image,
+            internet=internet,
         )
         try:
             if memory is None:

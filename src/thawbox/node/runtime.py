@@ -1,8 +1,9 @@
-"""The runtime seam: what sandboxes ask of one machine. ``containers.Node`` is the real one."""
+"""The runtime seam: what sandboxes and builds need of one machine. ``containers.Node`` is the real one."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -82,8 +83,15 @@ class Runtime(Protocol):
         """Let them go on."""
         ...
 
-    async def checkpoint(self, container: Container, folder: Path) -> None:
-        """Write memory and changed files of the running or frozen container, which stays as it is."""
+    async def checkpoint(self, container: Container, folder: Path, *, leave_running: bool = True) -> None:
+        """Write memory and changed files of the running or frozen container into the new ``folder``.
+
+        The container stays as it is, or ends if ``leave_running`` is false.
+        """
+        ...
+
+    async def tar_upper(self, container: Container, destination: Path) -> None:
+        """Write what the running container changed in its root as a tar file in overlayfs form."""
         ...
 
     async def end_programs(self, container: Container) -> None:
@@ -92,6 +100,20 @@ class Runtime(Protocol):
 
     async def destroy(self, container: Container) -> None:
         """End it and give back what it holds, in whatever state it is; may be repeated."""
+        ...
+
+    def running(
+        self,
+        container: str,
+        *,
+        root: spec.Directory | spec.Erofs,
+        limits: cgroups.Limits,
+        disk_gb: int,
+        memory: Path | None = None,
+        agent_image: Path | None = None,
+        internet: bool = True,
+    ) -> AbstractAsyncContextManager[Container]:
+        """A container that lives as long as the block: booted, or thawed if ``memory`` is given."""
         ...
 
     def endpoint(self, slot: int, secret: str) -> Endpoint:

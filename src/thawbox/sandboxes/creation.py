@@ -22,7 +22,7 @@ from thawbox.store.sandboxes import SandboxRow
 
 from . import capacity, memory
 from .context import SandboxContext, log
-from .registration import CreateRequest, VersionReplaced, check_limit, fits, register
+from .registration import CreateRequest, VersionReplaced, check_limit, register
 
 CLAIM_TIMEOUT_S = 2.0
 """How long a container from a pool may take to answer before the next one is tried."""
@@ -160,8 +160,8 @@ async def bring_up(
 async def _container_for(
     context: SandboxContext, row: SandboxRow, version: Version, greet: Greeting, shells: list[Container]
 ) -> tuple[Container, BootPath]:
-    folder = versions.memory_path(context.node.layout, version)
-    if folder is not None and fits(context, version):
+    folder = versions.snapshot_path(context.node.layout, version)
+    if folder is not None and version.thaws_with(context.node.digest):
         try:
             if shells:
                 return await _thaw_shell(context, row, shells.pop(), folder, greet), BootPath.SHELL

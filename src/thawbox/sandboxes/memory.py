@@ -18,10 +18,11 @@ from thawbox import metrics
 from thawbox.errors import InvalidState, MachineDiskFull, RuntimeFault
 from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container, Greeting
+from thawbox.snapshots.freeze import save_memory
+from thawbox.snapshots.manifest import restores
 from thawbox.snapshots.start import root_of
 from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxChanges, SandboxRow
-from thawbox.util import atomic, full_disk
 
 from .context import SandboxContext
 from .states import in_words
@@ -57,7 +58,7 @@ async def to_disk(context: SandboxContext, row: SandboxRow, *, stopped: bool = F
     if stopped:
         changes |= {"status": SandboxStatus.STOPPED, "paused_at": None}
     try:
-        await save(context, context.containers[row.id], folder)
+        await save_memory(context.node, context.containers[row.id], folder)
         changed = await context.update(row.id, **changes)
     except BaseException:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
@@ -66,26 +67,6 @@ async def to_disk(context: SandboxContext, row: SandboxRow, *, stopped: bool = F
     await context.remove_memory(row.id, keep=name)
     metrics.SANDBOX_FREEZE_SECONDS.observe(time.perf_counter() - began)
     return changed
-
-
-async def save(context: SandboxContext, container: Container, folder: Path) -> None:
-    """Write the container's memory to ``folder``, which is there afterwards with all of it or not at all.
-
-    Raises:
-        RuntimeFault: it did not work.
-    """
-    half_made = context.node.layout.tmp / f"memory-{secrets.token_hex(8)}"
-    try:
-        await context.node.checkpoint(container, half_made)
-        await asyncio.to_thread(atomic.sync, half_made)  # what was answered outlives a power cut
-        folder.parent.mkdir(exist_ok=True, mode=0o700)
-        half_made.rename(folder)
-    except OSError as error:  # the disk is full, or the runtime did not write what it says it wrote
-        if full_disk.is_meant(error):
-            raise MachineDiskFull from error
-        raise RuntimeFault(f"the memory of {container.id} is not on disk: {error}") from error
-    finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, half_made, ignore_errors=True))
 
 
 async def copy(context: SandboxContext, row: SandboxRow, folder: Path) -> None:
@@ -100,7 +81,7 @@ async def copy(context: SandboxContext, row: SandboxRow, folder: Path) -> None:
             f"Sandbox {row.id} is {in_words(row.status)}: only one that is running or paused can be copied."
         )
     if row.memory is None:
-        await save(context, context.containers[row.id], folder)
+        await save_memory(context.node, context.containers[row.id], folder)
         return
     if (trouble := unusable(context, row)) is not None:
         raise await _fail_restore(context, row, trouble)
@@ -164,7 +145,7 @@ def unusable(context: SandboxContext, row: SandboxRow) -> str | None:
     """Why the memory on disk cannot be thawed, as far as that can be known without trying; None: nothing is wrong."""
     if row.memory is None or not (context.memory_folder(row.id) / row.memory).is_dir():
         return "its memory on disk is gone"
-    if row.memory_runsc != context.node.digest:
+    if not restores(row.memory_runsc, context.node.digest):
         return (
             f"it was {row.status} by another build of the runtime, and memory restores only with the one that "
             f"froze it (sha256 {(row.memory_runsc or '')[:12]}); install that one, or delete the sandbox"

@@ -81,7 +81,7 @@ async def register(
             secret=container.secret if container and thawed else "",
             boot_path=BootPath.WARM if thawed else None,
             timings=container.timings if container and thawed else None,
-            agent_image=version.memory.agent_image if version.memory else context.node.agent_image.name,
+            agent_image=version.snapshot.agent_image if version.snapshot else context.node.agent_image.name,
             timeout_seconds=request.timeout_seconds,
             expires_at=None if request.timeout_seconds is None else now + request.timeout_seconds,
             created_at=now,
@@ -108,11 +108,6 @@ async def check_limit(connection: Connection, settings: Settings, organization_i
         )
 
 
-def fits(context: SandboxContext, version: Version) -> bool:
-    """Whether the installed runtime can restore the version's snapshot."""
-    return version.memory is not None and version.memory.runsc_sha256 == context.node.digest
-
-
 def _version_of(context: SandboxContext, current: TemplateRow | None, requested: TemplateRow) -> Version:
     if current is None:
         raise TemplateNotReady(f"Template '{requested.name}' was deleted meanwhile")
@@ -123,7 +118,7 @@ def _version_of(context: SandboxContext, current: TemplateRow | None, requested:
     version = versions.load(context.node.layout, current.snapshot_key)
     if version is None:
         raise InternalFault(f"the files of template '{current.name}' are gone: build it again with update")
-    if version.from_sandbox and not fits(context, version):
+    if version.from_sandbox and not version.thaws_with(context.node.digest):
         raise TemplateNotReady(
             f"Template '{current.name}' was saved from a sandbox by another build of the runtime and cannot be "
             "restored by this one: save it again"

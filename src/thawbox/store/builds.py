@@ -37,8 +37,8 @@ class BuildRow:
     error_message: str | None
     counts: bool
     """Whether it counts towards the organisation's quota."""
-    timings: Mapping[str, float] | None
-    """Phase -> seconds."""
+    timings: Mapping[str, Any] | None
+    """Phase -> seconds, and the steps' times: see ``builder.timings``."""
     created_at: float
     started_at: float | None
     completed_at: float | None
@@ -141,7 +141,7 @@ async def finish(
     *,
     status: BuildStatus,
     error_message: str | None = None,
-    timings: Mapping[str, float] | None = None,
+    timings: Mapping[str, Any] | None = None,
 ) -> bool:
     """End a build as ``active`` or ``failed`` and delete its credentials. False: it had ended before."""
     fields: dict[str, Any] = {

@@ -92,7 +92,7 @@ builds = sa.Table(
     sa.Column("current_step", sa.Text),
     sa.Column("error_message", sa.Text),
     sa.Column("counts", sa.Boolean, nullable=False, default=True),  # towards the organisation's quota
-    sa.Column("timings", sa.JSON(none_as_null=True)),  # phase -> seconds
+    sa.Column("timings", sa.JSON(none_as_null=True)),  # phase -> seconds, and the steps' times
     sa.Column("created_at", sa.Float, nullable=False, index=True),
     sa.Column("started_at", sa.Float),
     sa.Column("completed_at", sa.Float),

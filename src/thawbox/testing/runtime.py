@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
 import itertools
 import shutil
-from collections.abc import Awaitable, Callable, Collection
+import tarfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -107,13 +111,24 @@ class FakeRuntime:
         await self.trouble("unfreeze", container.id)
         self._entry(container, ContainerStatus.PAUSED).status = ContainerStatus.RUNNING
 
-    async def checkpoint(self, container: Container, folder: Path) -> None:
+    async def checkpoint(self, container: Container, folder: Path, *, leave_running: bool = True) -> None:
         """Write one file with the content."""
         await self.trouble("checkpoint", container.id)
         entry = self._entry(container, ContainerStatus.RUNNING, ContainerStatus.PAUSED)
         if "checkpoint" not in self.lies:
             folder.mkdir()
             (folder / "pages.img").write_text(f"{entry.content}\n{entry.programs}")
+        if not leave_running:
+            entry.status = ContainerStatus.STOPPED
+
+    async def tar_upper(self, container: Container, destination: Path) -> None:
+        """Write a tar file with one file in it, ``content``."""
+        await self.trouble("tar_upper", container.id)
+        content = self._entry(container, ContainerStatus.RUNNING).content.encode()
+        with tarfile.open(destination, "x") as tar:
+            entry = tarfile.TarInfo("content")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
 
     async def end_programs(self, container: Container) -> None:
         """Set the number of programs to 0."""
@@ -124,6 +139,36 @@ class FakeRuntime:
         """Remove the entry and free its slot."""
         if self.table.pop(container.id, None) is not None:
             self.slots.remove(container.slot.index)
+
+    @contextlib.asynccontextmanager
+    async def running(
+        self,
+        container_id: str,
+        *,
+        root: spec.Directory | spec.Erofs,
+        limits: cgroups.Limits,
+        disk_gb: int,
+        memory: Path | None = None,
+        agent_image: Path | None = None,
+        internet: bool = True,
+    ) -> AsyncIterator[Container]:
+        """Add an entry that exists as long as the block lasts."""
+        made = await self.create(
+            container_id,
+            root=root,
+            limits=limits,
+            disk_gb=disk_gb,
+            agent_image=agent_image,
+            internet=internet,
+        )
+        try:
+            if memory is None:
+                await self.boot(made)
+            else:
+                await self.thaw(made, memory)
+            yield made
+        finally:
+            await asyncio.shield(self.destroy(made))
 
     def endpoint(self, slot: int, secret: str) -> Endpoint:
         """An address at which nothing listens."""

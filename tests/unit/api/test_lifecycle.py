@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.control_plane import World
 from thawbox.guest import Endpoint
 from thawbox.store import sandboxes
 from thawbox.store.enums import SandboxStatus
-
-from .conftest import World
 
 VERBS = ("pause", "resume", "stop", "start")
 

@@ -8,12 +8,11 @@ from typing import Any, get_args
 
 import pytest
 
+from tests.support.control_plane import World, make_world
 from thawbox.api import statuses
 from thawbox.settings import load
 from thawbox.store import sandboxes
 from thawbox.store.enums import BootPath, SandboxStatus, TemplateStatus
-
-from .conftest import World, make_world
 
 
 async def test_created_sandbox_is_the_contracts_object(world: World) -> None:

@@ -139,7 +139,7 @@ class Pools:
 
     async def prepare(self, version: Version, template: str) -> None:
         """Make one container ready of a version that is about to be published. A failure is logged and ignored."""
-        if not self._bounds.ceiling or not self._usable(version):
+        if not self._bounds.ceiling or not version.thaws_with(self._node.digest):
             return
         pool = self._pool_of(version, template)
         pool.demand = pool.demand.with_request(self._clock(), self._settings.pool_half_life_s)
@@ -190,7 +190,7 @@ class Pools:
             known = self._pools.get(key)
             if known is None or known.failed_at is not None:  # its snapshot may have been made again since
                 version = await asyncio.to_thread(versions.load, self._node.layout, key)
-                if version is not None and self._usable(version):
+                if version is not None and version.thaws_with(self._node.digest):
                     self._pool_of(version, name)
         gone: list[Container] = []
         for key, pool in list(self._pools.items()):
@@ -207,15 +207,12 @@ class Pools:
         self._lacking.set()
         await self._discard(gone)
 
-    def _usable(self, version: Version) -> bool:
-        return version.memory is not None and version.memory.runsc_sha256 == self._node.digest
-
     def _pool_of(self, version: Version, template: str) -> Pool:
         pool = self._pools.get(version.key)
         if pool is not None:
             pool.version = version
         else:
-            pages = versions.memory_path(self._node.layout, version)
+            pages = versions.snapshot_path(self._node.layout, version)
             assert pages is not None
             size = 0
             with contextlib.suppress(OSError):

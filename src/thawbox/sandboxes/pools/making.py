@@ -21,14 +21,14 @@ async def create(node: Runtime, version: Version) -> Container:
     Raises:
         NoCapacity, RuntimeFault: it did not work; nothing is left.
     """
-    assert version.memory is not None
+    assert version.snapshot is not None
     name = ids.sandbox_id()
     return await node.create(
         name,
         root=root_of(node, version),
         limits=Limits(cpu=version.cpu, memory_mb=version.memory_mb),
         disk_gb=version.disk_gb,
-        agent_image=node.layout.runtime / version.memory.agent_image,
+        agent_image=node.layout.runtime / version.snapshot.agent_image,
         hostname=name,
     )
 
@@ -39,7 +39,7 @@ async def thaw(node: Runtime, container: Container, version: Version) -> None:
     Raises:
         RuntimeFault, GuestFault: it did not work; the caller destroys the container.
     """
-    folder = versions.memory_path(node.layout, version)
+    folder = versions.snapshot_path(node.layout, version)
     assert folder is not None
     greet = functools.partial(introduce, hostname=container.id, template_env=version.env, env={})
     await node.thaw(container, folder, greet)
