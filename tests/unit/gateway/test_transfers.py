@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thawbox import guest
+from thawbox.gateway import target
 from thawbox.gateway.files import transfers
 from thawbox.gateway.files.multipart import UploadForm
 from thawbox.gateway.files.transfers import content_disposition
@@ -95,7 +96,7 @@ async def test_folder_that_does_not_exist_is_made(gate: Gate) -> None:
 
 
 async def test_without_a_path_it_goes_to_the_workspace(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "WORKSPACE", str(gate.folder))
+    monkeypatch.setattr(target, "WORKSPACE", str(gate.folder))
     assert (await upload(gate, b"x", None)).json()["path"] == f"{gate.folder}/a.bin"
     answer = await gate.client.post("/files/upload", **form((part("file"), b"x")))
     assert answer.json()["path"] == f"{gate.folder}/upload"
@@ -136,7 +137,7 @@ async def gone(gate: Gate) -> None:
 async def test_broken_forms_are_400_and_leave_nothing(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, broken: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(transfers, "WORKSPACE", str(gate.folder))
+    monkeypatch.setattr(target, "WORKSPACE", str(gate.folder))
     answer = await gate.client.post("/files/upload", **broken)
     assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST"), answer.text
     await gone(gate)

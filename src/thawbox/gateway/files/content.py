@@ -14,12 +14,13 @@ from starlette.responses import JSONResponse
 from thawbox import guest
 from thawbox.errors import TooLarge, UserError
 from thawbox.gateway.context import context_of
+from thawbox.gateway.target import target_of
 from thawbox.guest import Endpoint, GuestError
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context, openapi
 from thawbox.web.bodies import Body, read_model
 
-from .paths import PathAnswer, absolute, asked_path, inside, refusals, shown
+from .paths import PathAnswer, absolute, asked_path, refusals, shown
 
 router = APIRouter(tags=["files"])
 
@@ -50,28 +51,28 @@ class MakeFolder(Body):
 @router.get("/files/read")
 async def read_file(request: Request, path: str) -> JSONResponse:
     """A file's content as text, or, if it is no UTF-8, in base64 with ``encoding``."""
-    sandbox = await inside(request)
+    target = await target_of(request)
     path = asked_path(request)
-    with refusals(sandbox, path):
-        data = await _content(sandbox.endpoint, path)
+    with refusals(target, path):
+        data = await _content(target.endpoint, path)
     return PathAnswer({**_as_json(data), "path": path, "size": len(data), "request_id": context.request_id()})
 
 
 @router.post("/files/write", openapi_extra=openapi.body(WriteFile))
 async def write_file(request: Request) -> JSONResponse:
     """Put a file in place, whole or not at all; its folders are made."""
-    sandbox = await inside(request)
+    target = await target_of(request)
     asked = await read_model(request, WriteFile, BODY_MAX, surrogates=True)
     path = absolute(asked.path, context_of(request).settings)
     data = _decoded(asked)
-    with refusals(sandbox, path):
+    with refusals(target, path):
         size = await guest.write_file(
-            sandbox.endpoint,
+            target.endpoint,
             path,
             data,
             mode=None if asked.mode is None else int(asked.mode.removeprefix("0o"), 8),
             overwrite=asked.overwrite is not False,
-            user=sandbox.defaults.user,
+            user=target.defaults.user,
         )
     return done("File written successfully", path, size)
 
@@ -79,11 +80,11 @@ async def write_file(request: Request) -> JSONResponse:
 @router.get("/files/exists")
 async def exists(request: Request, path: str) -> JSONResponse:
     """Whether there is something; a link that leads nowhere is nothing. Always 200."""
-    sandbox = await inside(request)
+    target = await target_of(request)
     path = asked_path(request)
-    with refusals(sandbox, path):
+    with refusals(target, path):
         try:
-            kind = (await guest.stat(sandbox.endpoint, path, follow=True)).type
+            kind = (await guest.stat(target.endpoint, path, follow=True)).type
         except GuestError:  # missing, or nothing can have this name
             kind = None
     return PathAnswer(
@@ -99,22 +100,22 @@ async def exists(request: Request, path: str) -> JSONResponse:
 @router.post("/files/mkdir", openapi_extra=openapi.body(MakeFolder))
 async def make_folder(request: Request) -> JSONResponse:
     """Make a folder and those above it; one that exists is fine."""
-    sandbox = await inside(request)
+    target = await target_of(request)
     settings = context_of(request).settings
     asked = await read_model(request, MakeFolder, settings.max_body_bytes, surrogates=True)
     path = absolute(asked.path, settings)
-    with refusals(sandbox, path):
-        await guest.mkdir(sandbox.endpoint, path, parents=True, user=sandbox.defaults.user)
+    with refusals(target, path):
+        await guest.mkdir(target.endpoint, path, parents=True, user=target.defaults.user)
     return done("Directory created successfully", path)
 
 
 @router.delete("/files/remove")
 async def remove(request: Request, path: str) -> JSONResponse:
     """Remove a file, a link, or a folder with all that is in it."""
-    sandbox = await inside(request)
+    target = await target_of(request)
     path = asked_path(request)
-    with refusals(sandbox, path):
-        await guest.remove(sandbox.endpoint, path, recursive=True, timeout=REMOVE_S)
+    with refusals(target, path):
+        await guest.remove(target.endpoint, path, recursive=True, timeout=REMOVE_S)
     return done("Removed successfully", path)
 
 

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from thawbox import guest
-from thawbox.gateway.run.commands import WORKSPACE
+from thawbox.gateway import target as targets
 from thawbox.guest import FileInfo
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context
 
-from .paths import PathAnswer, asked_path, inside, refusals
+from .paths import PathAnswer, asked_path, refusals
 
 router = APIRouter(tags=["files"])
 
@@ -30,12 +30,12 @@ _LAST_TIME = 253_402_300_799.0
 
 
 @router.get("/files/list")
-async def list_folder(request: Request, path: str = WORKSPACE) -> JSONResponse:
+async def list_folder(request: Request, path: str = targets.WORKSPACE) -> JSONResponse:
     """What is in a folder, by name. Every fact under all names that clients read."""
-    sandbox = await inside(request)
-    path = asked_path(request, WORKSPACE)
-    with refusals(sandbox, path, folder=True):
-        entries = await guest.list_dir(sandbox.endpoint, path)
+    target = await targets.target_of(request)
+    path = asked_path(request, targets.WORKSPACE)
+    with refusals(target, path, folder=True):
+        entries = await guest.list_dir(target.endpoint, path)
     return PathAnswer(
         {
             "files": [_item(path.rstrip("/"), entry) for entry in entries],

@@ -10,7 +10,6 @@ import contextlib
 import json
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -30,10 +29,9 @@ from thawbox.errors import (
     ThawboxError,
     UserError,
 )
-from thawbox.gateway.context import context_of, sandbox_of
-from thawbox.gateway.run.commands import WORKSPACE
-from thawbox.guest import Endpoint, GuestError
-from thawbox.sandboxes.contract import SandboxDefaults
+from thawbox.gateway.context import context_of
+from thawbox.gateway.target import Target, in_workspace
+from thawbox.guest import GuestError
 from thawbox.settings import Settings
 
 PATH_MAX = 4096
@@ -54,28 +52,8 @@ class PathAnswer(JSONResponse):
         return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-@dataclass(frozen=True)
-class Inside:
-    """The sandbox whose files a request is about."""
-
-    id: str
-    endpoint: Endpoint
-    defaults: SandboxDefaults
-
-
-async def inside(request: Request) -> Inside:
-    """The sandbox of the request.
-
-    Raises:
-        ThawboxError: of ``sandbox_of`` and ``Sandboxes.endpoint``.
-    """
-    sandbox = await sandbox_of(request)
-    service = context_of(request).sandboxes
-    return Inside(sandbox.id, await service.endpoint(sandbox), await service.defaults(sandbox))
-
-
 @contextlib.contextmanager
-def refusals(sandbox: Inside, path: str, *, folder: bool = False) -> Iterator[None]:
+def refusals(target: Target, path: str, *, folder: bool = False) -> Iterator[None]:
     """What the agent refuses in this block becomes an error about ``path``.
 
     ``folder``: whether a path that is missing should have been a folder.
@@ -89,7 +67,9 @@ def refusals(sandbox: Inside, path: str, *, folder: bool = False) -> Iterator[No
     except GuestError as error:
         raise refusal(error, path, folder=folder) from error
     except GuestFault as error:
-        raise SandboxUnavailable(f"The agent of sandbox {sandbox.id} broke off: {error.message}") from error
+        raise SandboxUnavailable(
+            f"The agent of sandbox {target.sandbox.id} broke off: {error.message}"
+        ) from error
 
 
 def asked_path(request: Request, default: str | None = None) -> str:
@@ -119,7 +99,7 @@ def absolute(path: str, settings: Settings) -> str:
         raise InvalidPath("Field 'path' has half a surrogate pair that stands for no byte.") from None
     if not path or "\x00" in path or length > PATH_MAX:
         raise InvalidPath(f"Field 'path' must have 1 to {PATH_MAX} bytes and no NUL.")
-    path = path if path.startswith("/") else f"{WORKSPACE}/{path}"
+    path = in_workspace(path)
     if settings.file_roots:
         return _allowed(path, settings.file_roots)
     return path

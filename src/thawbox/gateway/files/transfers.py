@@ -14,13 +14,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from thawbox import guest
 from thawbox.errors import GuestFault, UserError
+from thawbox.gateway import target as targets
 from thawbox.gateway.context import context_of
-from thawbox.gateway.run.commands import WORKSPACE
 from thawbox.guest import FileInfo, GuestError
 
 from .content import done
 from .multipart import UploadForm
-from .paths import Inside, absolute, asked_path, inside, refusals
+from .paths import absolute, asked_path, refusals
 
 router = APIRouter(tags=["files"])
 
@@ -42,21 +42,21 @@ async def download(request: Request, path: str) -> Response:
     A file with a size is sent as long as it is now; one that shrinks meanwhile breaks the answer off. One that
     claims no size (in /proc) is sent to its end.
     """
-    sandbox = await inside(request)
+    target = await targets.target_of(request)
     path = asked_path(request)
     if request.method == "HEAD":
-        with refusals(sandbox, path):
-            info = await guest.stat(sandbox.endpoint, path, follow=True)
+        with refusals(target, path):
+            info = await guest.stat(target.endpoint, path, follow=True)
             if info.type != "file":
                 raise GuestError("NOT_REGULAR", f"{path} is not a regular file")
         return Response(headers=_headers(path, info, info.size), media_type="application/octet-stream")
     wanted = _RANGE.fullmatch(request.headers.get("range", ""))
     if wanted is not None:
-        with refusals(sandbox, path):
-            size = (await guest.stat(sandbox.endpoint, path, follow=True)).size
+        with refusals(target, path):
+            size = (await guest.stat(target.endpoint, path, follow=True)).size
         if size:
-            return await _stream(sandbox, path, _bounds(wanted, size))
-    return await _stream(sandbox, path, None)
+            return await _stream(target, path, _bounds(wanted, size))
+    return await _stream(target, path, None)
 
 
 @router.post("/files/upload")
@@ -66,11 +66,11 @@ async def upload(request: Request) -> JSONResponse:
     A path that is a folder, or ends with a slash, gets the file under its own name in it; without a path it goes
     to the workspace.
     """
-    sandbox = await inside(request)
+    target = await targets.target_of(request)
     settings = context_of(request).settings
     form = UploadForm(request.headers.get("content-type", ""), request.stream())
     name = await form.until_file()
-    default = f"{WORKSPACE}/"
+    default = f"{targets.WORKSPACE}/"
 
     def destination() -> str:
         return absolute(form.fields.get("path") or default, settings)
@@ -78,27 +78,27 @@ async def upload(request: Request) -> JSONResponse:
     known = destination() if form.fields.get("path") else None
     try:
         path, size = await guest.receive_file(
-            sandbox.endpoint,
+            target.endpoint,
             form.content(),
             path=known,
             name=name,
             late_path=destination,
-            staging=sandbox.defaults.workdir if sandbox.defaults.workdir != "/" else WORKSPACE,
-            user=sandbox.defaults.user,
+            staging=target.workdir,
+            user=target.defaults.user,
         )
     except (GuestError, GuestFault):
-        with refusals(sandbox, destination()):
+        with refusals(target, destination()):
             raise
     return done("File uploaded successfully", path, size)
 
 
-async def _stream(sandbox: Inside, path: str, bounds: tuple[int, int, int] | None) -> Response:
+async def _stream(target: targets.Target, path: str, bounds: tuple[int, int, int] | None) -> Response:
     """The bytes from the first to the last of ``bounds``; the third is the size of the whole."""
     stack = contextlib.AsyncExitStack()
     offset, length = (0, None) if bounds is None else (bounds[0], bounds[1] - bounds[0] + 1)
     try:
-        with refusals(sandbox, path):
-            opened = guest.read_file(sandbox.endpoint, path, offset=offset, length=length)
+        with refusals(target, path):
+            opened = guest.read_file(target.endpoint, path, offset=offset, length=length)
             info, chunks = await stack.enter_async_context(opened)
         if length is None and info.size:
             length = info.size

@@ -39,7 +39,7 @@ async def watch(websocket: WebSocket) -> None:
         path = absolute(asked["path"], settings)
         socket.receive_no_more()
         try:
-            async with guest.watch_folder(socket.endpoint, path) as changes:
+            async with guest.watch_folder(socket.target.endpoint, path) as changes:
                 if asked.get("ack") is True:
                     await socket.send({"type": "watching", "path": path, "method": changes.method})
                 async for change in changes:

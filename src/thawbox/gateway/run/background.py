@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from thawbox import guest, ids
 from thawbox.errors import GuestFault
 from thawbox.gateway.sandbox.counters import counters_of
+from thawbox.gateway.target import Target, parsed_request
 from thawbox.guest import GuestError
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context, openapi
@@ -19,7 +20,7 @@ from thawbox.web import context, openapi
 from . import languages
 from .code import ExecuteCode
 from .commands import RunCommand
-from .execution import Place, Runnable, asked_of, broke_off, in_folder, refusal, unanswered
+from .execution import Runnable, broke_off, in_folder, refusal, unanswered
 from .languages import Invocation
 
 router = APIRouter(tags=["code"])
@@ -45,24 +46,24 @@ class StartCommand(RunCommand):
 @router.post("/execute/background", openapi_extra=openapi.body(StartCode))
 async def execute_in_background(request: Request) -> JSONResponse:
     """Start code and answer at once; ``/execute/processes`` tells how it goes."""
-    place, asked = await asked_of(request, StartCode)
+    target, asked = await parsed_request(request, StartCode)
     language = languages.named(asked.language)
-    way = await choose(place, language, asked.code)
+    way = await choose(target, language, asked.code)
     meta = {"kind": "code", "name": asked.name, "language": language, "command": way.argv[0]}
-    return _answer(asked.name, None, await start(place, asked, way, meta, DEFAULT_TIMEOUT_S))
+    return _answer(asked.name, None, await start(target, asked, way, meta, DEFAULT_TIMEOUT_S))
 
 
 @router.post("/commands/background", tags=["commands"], openapi_extra=openapi.body(StartCommand))
 async def run_in_background(request: Request) -> JSONResponse:
     """Start a command and answer at once; ``/execute/processes`` tells how it goes."""
-    place, asked = await asked_of(request, StartCommand)
+    target, asked = await parsed_request(request, StartCommand)
     shown = " ".join([asked.command, *(asked.args or ())])[:SHOWN_MAX]
     meta = {"kind": "command", "name": asked.name, "language": None, "command": shown}
     way = Invocation(tuple(asked.argv))
-    return _answer(asked.name, asked.command, await start(place, asked, way, meta, DEFAULT_TIMEOUT_S))
+    return _answer(asked.name, asked.command, await start(target, asked, way, meta, DEFAULT_TIMEOUT_S))
 
 
-async def choose(place: Place, language: str, code: str) -> Invocation:
+async def choose(target: Target, language: str, code: str) -> Invocation:
     """The way to run ``code`` in this sandbox; if it has none of the programs, one that will say so.
 
     Raises:
@@ -71,15 +72,15 @@ async def choose(place: Place, language: str, code: str) -> Invocation:
     ways = languages.invocations(language, code)
     if len(ways) > 1:
         try:
-            system = await guest.describe(place.endpoint, [way.argv[0] for way in ways])
+            system = await guest.describe(target.endpoint, [way.argv[0] for way in ways])
         except GuestFault as error:
-            raise broke_off(place, error) from error
+            raise broke_off(target, error) from error
         return next((way for way in ways if way.argv[0] in system.programs), ways[0])
     return ways[0]
 
 
 async def start(
-    place: Place,
+    target: Target,
     asked: Runnable,
     way: Invocation,
     meta: dict[str, Any],
@@ -96,26 +97,26 @@ async def start(
 
     async def attempt(cwd: str) -> tuple[int, float]:
         return await guest.start_job(
-            place.endpoint,
+            target.endpoint,
             job,
             argv=way.argv,
             meta=meta,
             stdin=way.stdin,
             env=asked.env,
             cwd=cwd,
-            user=place.defaults.user,
+            user=target.defaults.user,
             timeout=asked.timeout or default_timeout_s,
             scratch=way.scratch,
             imports=way.imports,
         )
 
     try:
-        pid, started = await in_folder(place, asked.folder, attempt)
+        pid, started = await in_folder(target, asked.folder, attempt)
     except GuestFault as error:
-        raise unanswered(place, error) from error
+        raise unanswered(target, error) from error
     except GuestError as error:
         raise refusal(error) from error
-    counters_of(place.sandbox.id).executions += 1
+    counters_of(target.sandbox.id).executions += 1
     return job, pid, started
 
 

@@ -26,6 +26,7 @@ from thawbox import guest, ids
 from thawbox import log as logs
 from thawbox.errors import GuestFault, RateLimited, ThawboxError
 from thawbox.gateway.context import GatewayContext, context_of
+from thawbox.gateway.target import parsed_request
 from thawbox.guest import GuestError, Job
 from thawbox.store import callbacks as rows
 from thawbox.store import sandboxes
@@ -36,7 +37,6 @@ from thawbox.web import context, openapi
 from . import background, callback_target, languages
 from .callback_target import Forbidden
 from .code import ExecuteCode
-from .execution import asked_of
 from .processes import status_of, stderr_of
 
 router = APIRouter(tags=["code"])
@@ -90,15 +90,15 @@ class ExecuteAsync(ExecuteCode):
 @router.post("/execute/async", openapi_extra=openapi.body(ExecuteAsync))
 async def execute_async(request: Request) -> JSONResponse:
     """Start code, answer at once, and call ``callback_url`` when it has ended."""
-    place, asked = await asked_of(request, ExecuteAsync)
+    target, asked = await parsed_request(request, ExecuteAsync)
     language = languages.named(asked.language)
     parts = context_of(request)
     callback_target.check_url(asked.callback_url, callback_target.networks(parts.settings.callback_allow))
-    way = await background.choose(place, language, asked.code)
+    way = await background.choose(target, language, asked.code)
     now = time.time()
     row = CallbackRow(
         id=ids.alnum(20),
-        sandbox_id=place.sandbox.id,
+        sandbox_id=target.sandbox.id,
         url=asked.callback_url,
         headers=asked.callback_headers or {},
         secret=asked.callback_signature_secret,
@@ -106,14 +106,14 @@ async def execute_async(request: Request) -> JSONResponse:
         created_at=now,
     )
     async with parts.database.write() as connection:
-        if await rows.count(connection, place.sandbox.id) >= OWED_MAX:
+        if await rows.count(connection, target.sandbox.id) >= OWED_MAX:
             raise RateLimited(
                 f"{OWED_MAX} callbacks of this sandbox are under way: wait for some.", retry_after=5
             )
         await rows.insert(connection, row)
     meta = {"kind": "async", "name": None, "language": language, "command": way.argv[0]}
     try:
-        await background.start(place, asked, way, meta, DEFAULT_TIMEOUT_S, row.id)
+        await background.start(target, asked, way, meta, DEFAULT_TIMEOUT_S, row.id)
     except ThawboxError:
         async with parts.database.write() as connection:
             await rows.delete(connection, row.id)

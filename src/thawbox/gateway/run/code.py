@@ -11,12 +11,13 @@ from starlette.responses import JSONResponse
 
 from thawbox import guest
 from thawbox.gateway.context import context_of
+from thawbox.gateway.target import Target, parsed_request
 from thawbox.guest import Completed
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context, openapi
 
 from . import execution, languages, rich
-from .execution import Place, Runnable, asked_of, completed, end_of, not_started, without_nul
+from .execution import Runnable, completed, end_of, not_started, without_nul
 from .languages import Invocation
 
 router = APIRouter(tags=["code"])
@@ -44,17 +45,17 @@ class ExecuteCode(Runnable):
 @router.post("/execute/rich", include_in_schema=False)
 async def execute_code(request: Request) -> JSONResponse:
     """Run code to its end. Whatever it does is a 200: ``success`` and ``exit_code`` tell."""
-    place, asked = await asked_of(request, ExecuteCode)
+    target, asked = await parsed_request(request, ExecuteCode)
     language = languages.named(asked.language)
     done = await completed(
-        context_of(request), place, asked.folder, lambda cwd: _run(place, asked, language, cwd)
+        context_of(request), target, asked.folder, lambda cwd: _run(target, asked, language, cwd)
     )
     return JSONResponse(_answer(asked, language, done))
 
 
-async def _run(place: Place, asked: ExecuteCode, language: str, cwd: str) -> Completed:
+async def _run(target: Target, asked: ExecuteCode, language: str, cwd: str) -> Completed:
     for way in languages.invocations(language, asked.code):
-        done = await _run_as(place, asked, way, cwd)
+        done = await _run_as(target, asked, way, cwd)
         if done.pid != 0 or done.exit_code != languages.NOT_STARTED:
             break
     if languages.lacks(language, done.pid, done.exit_code, done.stderr):
@@ -62,14 +63,14 @@ async def _run(place: Place, asked: ExecuteCode, language: str, cwd: str) -> Com
     return done
 
 
-async def _run_as(place: Place, asked: ExecuteCode, way: Invocation, cwd: str) -> Completed:
+async def _run_as(target: Target, asked: ExecuteCode, way: Invocation, cwd: str) -> Completed:
     return await guest.run(
-        place.endpoint,
+        target.endpoint,
         argv=way.argv,
         stdin=way.stdin,
         env=asked.env,
         cwd=cwd,
-        user=place.defaults.user,
+        user=target.defaults.user,
         timeout=asked.timeout or DEFAULT_TIMEOUT_S,
         output_limit=execution.OUTPUT_LIMIT,
         result_limit=RICH_LIMIT if way.rich else None,

@@ -11,13 +11,13 @@ from starlette.responses import JSONResponse
 
 from thawbox import guest
 from thawbox.gateway.context import context_of
+from thawbox.gateway.target import Target, parsed_request
 from thawbox.guest import Completed
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context, openapi
 
 from . import execution
-from .execution import WORKSPACE as WORKSPACE
-from .execution import Place, Runnable, asked_of, completed, end_of, without_nul
+from .execution import Runnable, completed, end_of, without_nul
 
 router = APIRouter(tags=["commands"])
 
@@ -54,18 +54,18 @@ class RunCommand(Runnable):
 @router.post("/commands/run", openapi_extra=openapi.body(RunCommand))
 async def run_command(request: Request) -> JSONResponse:
     """Run a command to its end. Whatever it does is a 200: its exit code tells."""
-    place, asked = await asked_of(request, RunCommand)
-    done = await completed(context_of(request), place, asked.folder, lambda cwd: _run(place, asked, cwd))
+    target, asked = await parsed_request(request, RunCommand)
+    done = await completed(context_of(request), target, asked.folder, lambda cwd: _run(target, asked, cwd))
     return JSONResponse(_answer(asked, done))
 
 
-async def _run(place: Place, asked: RunCommand, cwd: str) -> Completed:
+async def _run(target: Target, asked: RunCommand, cwd: str) -> Completed:
     return await guest.run(
-        place.endpoint,
+        target.endpoint,
         argv=asked.argv,
         env=asked.env,
         cwd=cwd,
-        user=place.defaults.user,
+        user=target.defaults.user,
         timeout=asked.timeout or DEFAULT_TIMEOUT_S,
         output_limit=execution.OUTPUT_LIMIT,
     )

@@ -6,10 +6,9 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Request
 from pydantic import Field, field_validator
 
 from thawbox import metrics
@@ -24,17 +23,15 @@ from thawbox.errors import (
     SandboxUnavailable,
     UserError,
 )
-from thawbox.gateway.context import GatewayContext, context_of, sandbox_of
+from thawbox.gateway.context import GatewayContext
 from thawbox.gateway.sandbox.counters import counted
-from thawbox.guest import Completed, Endpoint, GuestError
-from thawbox.sandboxes.contract import SandboxDefaults
+from thawbox.gateway.target import Target
+from thawbox.guest import Completed, GuestError
 from thawbox.store import sandboxes
-from thawbox.store.sandboxes import SandboxRow
-from thawbox.web.bodies import Body, M, read_model, usable_environment
+from thawbox.web.bodies import Body, usable_environment
 
 from .languages import NOT_STARTED
 
-WORKSPACE = "/workspace"
 OUTPUT_LIMIT = 4 * 1024 * 1024
 """Bytes of each of stdout and stderr that an answer holds; what is more is dropped, and ``truncated`` says so."""
 MAX_TIMEOUT_S = 86_400
@@ -83,57 +80,28 @@ def without_nul(text: str | None) -> str | None:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A sandbox that can be asked to do something."""
-
-    sandbox: SandboxRow
-    endpoint: Endpoint
-    defaults: SandboxDefaults
-
-
-async def place_of(request: Request) -> Place:
-    """The running sandbox that the request is for.
-
-    Raises:
-        SandboxUnavailable and what ``sandbox_of`` raises.
-    """
-    sandbox = await sandbox_of(request)
-    service = context_of(request).sandboxes
-    return Place(sandbox, await service.endpoint(sandbox), await service.defaults(sandbox))
-
-
-async def asked_of(request: Request, model: type[M]) -> tuple[Place, M]:
-    """The sandbox, and the body. A stranger's body is not read."""
-    sandbox = await sandbox_of(request)
-    parts = context_of(request)
-    asked = await read_model(request, model, parts.settings.max_body_bytes)
-    endpoint = await parts.sandboxes.endpoint(sandbox)
-    return Place(sandbox, endpoint, await parts.sandboxes.defaults(sandbox)), asked
-
-
-async def in_folder(place: Place, wanted: str | None, attempt: Callable[[str], Awaitable[T]]) -> T:
+async def in_folder(target: Target, wanted: str | None, attempt: Callable[[str], Awaitable[T]]) -> T:
     """``attempt`` in the folder that is wanted, else the template's, else the workspace, else ``/``.
 
     Raises:
         InvalidPath: there is no such folder. GuestError of ``attempt`` passes through.
     """
-    template = place.defaults.workdir
-    folders = [wanted] if wanted else [template] if template != "/" else [WORKSPACE, "/"]
+    folders = target.folders(wanted)
     for folder in folders:
         try:
-            return await attempt(folder if folder.startswith("/") else f"{WORKSPACE}/{folder}")
+            return await attempt(folder)
         except GuestError as error:
             if error.code != "NO_CWD":
                 raise
+    missing = wanted or folders[-1]
     raise InvalidPath(
-        f"Field 'workdir': there is no folder {folders[-1][:200]!r} in the sandbox.",
-        details={"path": folders[-1]},
+        f"Field 'workdir': there is no folder {missing[:200]!r} in the sandbox.",
+        details={"path": missing},
     )
 
 
 async def completed(
-    parts: GatewayContext, place: Place, wanted: str | None, attempt: Callable[[str], Awaitable[Completed]]
+    parts: GatewayContext, target: Target, wanted: str | None, attempt: Callable[[str], Awaitable[Completed]]
 ) -> Completed:
     """``attempt`` as ``in_folder``, counted; whatever happens to the program inside is a result.
 
@@ -147,11 +115,11 @@ async def completed(
         SandboxUnavailable: its agent could not be asked.
     """
     started = time.perf_counter()
-    with counted(place.sandbox.id) as outcome:
+    with counted(target.sandbox.id) as outcome:
         try:
-            done = await in_folder(place, wanted, attempt)
+            done = await in_folder(target, wanted, attempt)
         except GuestFault as error:
-            done = await _end_with_sandbox(parts, place, error)
+            done = await _end_with_sandbox(parts, target, error)
         except GuestError as error:
             if error.code in ("INVALID", "UNKNOWN_USER"):
                 raise UserError(f"This cannot be run: {error.message}.") from error
@@ -162,7 +130,7 @@ async def completed(
     return done
 
 
-async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFault) -> Completed:
+async def _end_with_sandbox(parts: GatewayContext, target: Target, error: GuestFault) -> Completed:
     """The result of a program whose sandbox ended under it.
 
     Raises:
@@ -172,7 +140,7 @@ async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFau
     deadline = time.monotonic() + DEATH_NOTED_S
     while True:
         async with parts.database.read() as connection:
-            row = await sandboxes.get(connection, place.sandbox.id)
+            row = await sandboxes.get(connection, target.sandbox.id)
         if row is None:
             raise SandboxNotFound("Sandbox not found") from error
         if row.status == "error":
@@ -181,7 +149,7 @@ async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFau
                 exit_code=KILLED,
                 signal=int(signal.SIGKILL),
             )
-        if row.status == "paused" or row.secret != place.sandbox.secret:
+        if row.status == "paused" or row.secret != target.sandbox.secret:
             # Not the 503 of what is paused: after it, clients would start a second one beside the first.
             raise InvalidState(
                 f"Sandbox {row.id} was paused, or started again, while this ran: its output is lost. Look at what "
@@ -190,27 +158,27 @@ async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFau
         if row.status != "running":
             await parts.sandboxes.endpoint(row)  # says why it cannot be reached
         if time.monotonic() > deadline:
-            raise unanswered(place, error) from error
+            raise unanswered(target, error) from error
         await asyncio.sleep(0.02)
 
 
-def unanswered(place: Place, error: GuestFault) -> SandboxSilent | SandboxUnavailable:
+def unanswered(target: Target, error: GuestFault) -> SandboxSilent | SandboxUnavailable:
     """The answer to a request that does something, if the agent is silent or talks nonsense.
 
     Clients repeat a 503. That is right only for what was not handed over.
     """
     if isinstance(error, GuestUnreachable):
-        return broke_off(place, error)
+        return broke_off(target, error)
     return SandboxSilent(
-        f"Sandbox {place.sandbox.id} does not respond ({error.message}), so it is not known whether this was done. "
+        f"Sandbox {target.sandbox.id} does not respond ({error.message}), so it is not known whether this was done. "
         "Look before you repeat it. Mostly a program inside takes all processor time or all processes: end it, or "
         "delete the sandbox."
     )
 
 
-def broke_off(place: Place, error: GuestFault) -> SandboxUnavailable:
+def broke_off(target: Target, error: GuestFault) -> SandboxUnavailable:
     """The answer to a request that changes nothing, if the agent is silent or talks nonsense; it may be repeated."""
-    return SandboxUnavailable(f"The agent of sandbox {place.sandbox.id} broke off: {error.message}")
+    return SandboxUnavailable(f"The agent of sandbox {target.sandbox.id} broke off: {error.message}")
 
 
 def refusal(error: GuestError) -> UserError:

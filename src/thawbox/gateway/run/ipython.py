@@ -15,22 +15,13 @@ from starlette.responses import JSONResponse
 
 from thawbox.errors import GuestFault, TooLarge
 from thawbox.gateway.context import GatewayContext, context_of
+from thawbox.gateway.target import Target, parsed_request, target_of
 from thawbox.guest import Completed, GuestError, kernel
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context
 
 from . import execution, languages, rich
-from .execution import (
-    Place,
-    Runnable,
-    asked_of,
-    broke_off,
-    completed,
-    end_of,
-    not_started,
-    place_of,
-    without_nul,
-)
+from .execution import Runnable, broke_off, completed, end_of, not_started, without_nul
 
 router = APIRouter(tags=["code"])
 
@@ -71,8 +62,8 @@ class ExecuteCell(Runnable):
 @router.post("/execute/ipython")
 async def execute_cell(request: Request) -> JSONResponse:
     """Run a cell. Variables stay for the next one; cells of one sandbox run one after the other. Always a 200."""
-    place, asked = await asked_of(request, ExecuteCell)
-    done, shown = await run_cell(context_of(request), place, asked)
+    target, asked = await parsed_request(request, ExecuteCell)
+    done, shown = await run_cell(context_of(request), target, asked)
     answer = end_of(done, asked.timeout or DEFAULT_TIMEOUT_S)
     return JSONResponse(
         {
@@ -86,7 +77,7 @@ async def execute_cell(request: Request) -> JSONResponse:
 
 
 async def run_cell(
-    parts: GatewayContext, place: Place, asked: ExecuteCell, say: Say = _keep_quiet
+    parts: GatewayContext, target: Target, asked: ExecuteCell, say: Say = _keep_quiet
 ) -> tuple[Completed, rich.Rich]:
     """Run a cell to its end; ``say`` hears its output as it comes, too. Whatever happens inside is a result.
 
@@ -98,23 +89,23 @@ async def run_cell(
     if len(asked.code.encode()) > CODE_MAX:
         raise TooLarge(f"Field 'code' is longer than {CODE_MAX} bytes: write it to a file and %run that.")
     told: list[bytes] = []
-    done = await completed(parts, place, asked.folder, lambda cwd: _run(place, asked, cwd, told, say))
+    done = await completed(parts, target, asked.folder, lambda cwd: _run(target, asked, cwd, told, say))
     return done, rich.read(b"\n".join(told))
 
 
-async def _run(place: Place, asked: ExecuteCell, cwd: str, told: list[bytes], say: Say) -> Completed:
+async def _run(target: Target, asked: ExecuteCell, cwd: str, told: list[bytes], say: Say) -> Completed:
     """Run the cell; starts the kernel if there is none. Rich results go into ``told``."""
     deadline = time.monotonic() + PATIENCE_S
     started = False
     while True:
         try:
-            return await _run_in_kernel(place, asked, told, say)
+            return await _run_in_kernel(target, asked, told, say)
         except GuestError as error:
             if error.code != "NOT_LISTENING" or time.monotonic() > deadline:
                 raise
         if started:
             await asyncio.sleep(0.05)
-        done = await kernel.start_kernel(place.endpoint, user=place.defaults.user, cwd=cwd, wait=False)
+        done = await kernel.start_kernel(target.endpoint, user=target.defaults.user, cwd=cwd, wait=False)
         started = True
         if done.exit_code == kernel.NO_IPYKERNEL:
             return not_started(NO_KERNEL)
@@ -124,11 +115,11 @@ async def _run(place: Place, asked: ExecuteCell, cwd: str, told: list[bytes], sa
             return done
 
 
-async def _run_in_kernel(place: Place, asked: ExecuteCell, told: list[bytes], say: Say) -> Completed:
+async def _run_in_kernel(target: Target, asked: ExecuteCell, told: list[bytes], say: Say) -> Completed:
     events = kernel.run_cell(
-        place.endpoint,
-        user=place.defaults.user,
-        sandbox=place.sandbox.id,
+        target.endpoint,
+        user=target.defaults.user,
+        sandbox=target.sandbox.id,
         code=asked.code,
         timeout=asked.timeout or DEFAULT_TIMEOUT_S,
         env=asked.env or {},
@@ -186,8 +177,8 @@ def _completed(output: dict[str, bytearray], end: dict[str, Any]) -> Completed:
 @router.get("/jupyter/status", include_in_schema=False)
 async def list_sessions(request: Request) -> JSONResponse:
     """The sandbox's kernel, if one runs."""
-    place = await place_of(request)
-    sessions = await _sessions(place)
+    target = await target_of(request)
+    sessions = await _sessions(target)
     return JSONResponse(
         {
             "sessions": sessions,
@@ -198,12 +189,12 @@ async def list_sessions(request: Request) -> JSONResponse:
     )
 
 
-async def _sessions(place: Place) -> list[dict[str, Any]]:
+async def _sessions(target: Target) -> list[dict[str, Any]]:
     try:
-        status = await kernel.kernel_status(place.endpoint, user=place.defaults.user)
+        status = await kernel.kernel_status(target.endpoint, user=target.defaults.user)
     except (GuestError, GuestFault) as error:
         if isinstance(error, GuestFault):
-            raise broke_off(place, error) from error
+            raise broke_off(target, error) from error
         return []
     if status is None or status.get("execution_state") not in ("starting", "idle", "busy"):
         return []

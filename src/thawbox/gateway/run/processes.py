@@ -12,13 +12,14 @@ from starlette.responses import JSONResponse
 from thawbox import guest
 from thawbox.errors import GuestFault, NotFound, UserError
 from thawbox.gateway.context import context_of, sandbox_of
+from thawbox.gateway.target import target_of
 from thawbox.guest import GuestError, Job, ProcessInfo
 from thawbox.util.timestamps import rfc3339, rfc3339_or_none
 from thawbox.web import context
 from thawbox.web.bodies import Body, parse, read_json
 
 from . import languages
-from .execution import OUTPUT_LIMIT, broke_off, place_of, refusal, unanswered
+from .execution import OUTPUT_LIMIT, broke_off, refusal, unanswered
 
 router = APIRouter(tags=["processes"])
 
@@ -56,22 +57,22 @@ class Kill(Body):
 @router.get("/execute/processes")
 async def list_executions(request: Request) -> JSONResponse:
     """Background code and commands: those that run, and those that ended within the last hour."""
-    place = await place_of(request)
+    target = await target_of(request)
     try:
-        items = [job_item(job) for job in await guest.list_jobs(place.endpoint)]
+        items = [job_item(job) for job in await guest.list_jobs(target.endpoint)]
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise broke_off(target, error) from error
     return _listing(items)
 
 
 @router.get("/execute/processes/{process_id}")
 async def get_execution(request: Request, process_id: str) -> JSONResponse:
     """One of them, with its output from the beginning."""
-    place = await place_of(request)
+    target = await target_of(request)
     try:
-        job = await guest.read_job(place.endpoint, job_id_of(process_id), output_limit=OUTPUT_LIMIT)
+        job = await guest.read_job(target.endpoint, job_id_of(process_id), output_limit=OUTPUT_LIMIT)
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise broke_off(target, error) from error
     except GuestError as error:
         if error.code in ("NO_JOB", "INVALID"):
             raise _unknown(process_id) from error
@@ -82,12 +83,12 @@ async def get_execution(request: Request, process_id: str) -> JSONResponse:
 @router.get("/processes")
 async def list_processes(request: Request) -> JSONResponse:
     """Every process of the sandbox; background executions carry their ids."""
-    place = await place_of(request)
+    target = await target_of(request)
     try:
-        found = await guest.list_processes(place.endpoint)
-        jobs = {job.pid: job for job in await guest.list_jobs(place.endpoint) if job.ended is None}
+        found = await guest.list_processes(target.endpoint)
+        jobs = {job.pid: job for job in await guest.list_jobs(target.endpoint) if job.ended is None}
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise broke_off(target, error) from error
     return _listing([_process_item(process, jobs.get(process.pid)) for process in found])
 
 
@@ -114,18 +115,18 @@ async def kill_named(request: Request, process_id: str | None = None) -> JSONRes
 
 
 async def _kill(request: Request, process_id: str) -> JSONResponse:
-    place = await place_of(request)
+    target = await target_of(request)
     job_id = job_id_of(process_id)
     by_pid = job_id.isascii() and job_id.isdigit()
     if by_pid and len(job_id) > _PID_DIGITS:
         raise _unknown(process_id)
     try:
         if by_pid:
-            killed = await guest.kill(place.endpoint, pid=int(job_id))
+            killed = await guest.kill(target.endpoint, pid=int(job_id))
         else:
-            killed = await guest.kill(place.endpoint, job_id=job_id)
+            killed = await guest.kill(target.endpoint, job_id=job_id)
     except GuestFault as error:
-        raise unanswered(place, error) from error
+        raise unanswered(target, error) from error
     except GuestError as error:
         if error.code in ("NO_PROCESS", "INVALID"):
             raise _unknown(process_id) from error

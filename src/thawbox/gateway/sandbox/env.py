@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse
 
 from thawbox import guest
 from thawbox.errors import GuestFault, NotFound
-from thawbox.gateway.run.execution import Place, asked_of, broke_off, place_of, refusal, unanswered
+from thawbox.gateway.run.execution import broke_off, refusal, unanswered
+from thawbox.gateway.target import Target, parsed_request, target_of
 from thawbox.guest import GuestError
 from thawbox.guest.environment import Action
 from thawbox.util.timestamps import rfc3339
@@ -43,11 +44,11 @@ class Variables(Body):
 @router.get("/env")
 async def get_env(request: Request) -> JSONResponse:
     """The whole environment: what programs need, the template's, and the sandbox's own. Nothing is masked."""
-    place = await place_of(request)
+    target = await target_of(request)
     try:
-        return _answer(await guest.read_environment(place.endpoint, user=place.defaults.user))
+        return _answer(await guest.read_environment(target.endpoint, user=target.defaults.user))
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise broke_off(target, error) from error
     except GuestError as error:
         raise refusal(error) from error
 
@@ -55,36 +56,36 @@ async def get_env(request: Request) -> JSONResponse:
 @router.put("/env", openapi_extra=openapi.body(Variables))
 async def replace_env(request: Request) -> JSONResponse:
     """Replace the sandbox's own variables. What programs need, and the template's, stays below."""
-    place, asked = await asked_of(request, Variables)
-    return await _change(place, "replace", asked.env_vars)
+    target, asked = await parsed_request(request, Variables)
+    return await _change(target, "replace", asked.env_vars)
 
 
 @router.patch("/env", openapi_extra=openapi.body(Variables))
 async def merge_env(request: Request) -> JSONResponse:
     """Set some variables."""
-    place, asked = await asked_of(request, Variables)
-    return await _change(place, "merge", asked.env_vars)
+    target, asked = await parsed_request(request, Variables)
+    return await _change(target, "merge", asked.env_vars)
 
 
 @router.delete("/env")
 async def clear_env(request: Request) -> JSONResponse:
     """Remove the sandbox's own variables."""
-    return await _change(await place_of(request), "replace", {})
+    return await _change(await target_of(request), "replace", {})
 
 
 @router.delete("/env/{key}")
 async def remove_variable(request: Request, key: str) -> JSONResponse:
     """Remove one of the sandbox's own variables."""
-    return await _change(await place_of(request), "remove", {}, key)
+    return await _change(await target_of(request), "remove", {}, key)
 
 
 async def _change(
-    place: Place, action: Action, variables: dict[str, str], name: str | None = None
+    target: Target, action: Action, variables: dict[str, str], name: str | None = None
 ) -> JSONResponse:
     try:
-        env = await guest.change_env(place.endpoint, action, variables, name=name, user=place.defaults.user)
+        env = await guest.change_env(target.endpoint, action, variables, name=name, user=target.defaults.user)
     except GuestFault as error:
-        raise unanswered(place, error) from error
+        raise unanswered(target, error) from error
     except GuestError as error:
         if error.code == "NOT_SET":
             raise NotSet(f"The sandbox has no variable {(name or '')[:100]!r} of its own.") from error

@@ -12,7 +12,7 @@ import thawbox
 from thawbox import guest
 from thawbox.errors import GuestFault, SandboxUnavailable
 from thawbox.gateway.context import context_of, has_token
-from thawbox.gateway.run.execution import place_of
+from thawbox.gateway.target import target_of
 from thawbox.guest import GuestError
 from thawbox.web import context
 
@@ -33,14 +33,14 @@ async def health(request: Request) -> JSONResponse:
     since = context_of(request).started_at
     body: dict[str, Any] = {}
     if has_token(request):
-        place = await place_of(request)
+        target = await target_of(request)
         try:
-            await guest.ping(place.endpoint, timeout=PING_S)
-            features = await features_of(place)
+            await guest.ping(target.endpoint, timeout=PING_S)
+            features = await features_of(target)
         except (GuestError, GuestFault) as error:
-            raise SandboxUnavailable(f"The agent of sandbox {place.sandbox.id} does not answer.") from error
-        since = place.sandbox.created_at
-        body = {"vm_id": place.sandbox.id, "features": features, "active_streams": 0}
+            raise SandboxUnavailable(f"The agent of sandbox {target.sandbox.id} does not answer.") from error
+        since = target.sandbox.created_at
+        body = {"vm_id": target.sandbox.id, "features": features, "active_streams": 0}
     seconds = max(0, int(time.time() - since))
     return JSONResponse(
         {

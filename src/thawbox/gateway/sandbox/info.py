@@ -13,7 +13,8 @@ import thawbox
 from thawbox import guest
 from thawbox.errors import GuestFault
 from thawbox.gateway.context import sandbox_of
-from thawbox.gateway.run.execution import WORKSPACE, Place, broke_off, place_of, refusal
+from thawbox.gateway.run.execution import broke_off, refusal
+from thawbox.gateway.target import Target, target_of
 from thawbox.guest import GuestError, System
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context
@@ -51,23 +52,23 @@ async def ping() -> JSONResponse:
 @router.get("/info")
 async def info(request: Request) -> JSONResponse:
     """The sandbox, its agent, and what it can do."""
-    place = await place_of(request)
-    system, features = await _described(place)
-    seconds = max(0.0, time.time() - place.sandbox.created_at)
+    target = await target_of(request)
+    system, features = await _described(target)
+    seconds = max(0.0, time.time() - target.sandbox.created_at)
     return JSONResponse(
         {
-            "vm_id": place.sandbox.id,
+            "vm_id": target.sandbox.id,
             "agent": "thawbox",
             "agent_version": thawbox.__version__,
             "version": thawbox.__version__,
             "os": "linux",
             "arch": system.machine,
             "platform": f"linux/{system.machine}",
-            "vm_ip": place.endpoint.host,
-            "ip": place.endpoint.host,
+            "vm_ip": target.endpoint.host,
+            "ip": target.endpoint.host,
             "vm_port": _PORT,
             "port": _PORT,
-            "start_time": rfc3339(place.sandbox.created_at),
+            "start_time": rfc3339(target.sandbox.created_at),
             "uptime": seconds,
             "uptime_seconds": int(seconds),
             "endpoints": _endpoints(request),
@@ -80,17 +81,16 @@ async def info(request: Request) -> JSONResponse:
 @router.get("/system")
 async def system(request: Request) -> JSONResponse:
     """Operating system, hardware, environment and counters."""
-    place = await place_of(request)
-    described, features = await _described(place)
+    target = await target_of(request)
+    described, features = await _described(target)
     try:
-        env = await guest.read_environment(place.endpoint, user=place.defaults.user)
-        counters = await system_of(place)
+        env = await guest.read_environment(target.endpoint, user=target.defaults.user)
+        counters = await system_of(target)
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise broke_off(target, error) from error
     except GuestError as error:
         raise refusal(error) from error
     release = _release(described.os_release)
-    folder = place.defaults.workdir
     return JSONResponse(
         {
             "os": {
@@ -102,13 +102,13 @@ async def system(request: Request) -> JSONResponse:
                 "timezone": described.timezone,
             },
             "hardware": {
-                "cpu_cores": place.sandbox.cpu,
+                "cpu_cores": target.sandbox.cpu,
                 "cpu_model": described.cpu_model,
-                "memory_mb": place.sandbox.memory_mb,
-                "disk_mb": place.sandbox.disk_gb * 1024,
+                "memory_mb": target.sandbox.memory_mb,
+                "disk_mb": target.sandbox.disk_gb * 1024,
             },
             "network": {
-                "interfaces": [{"name": "eth0", "ip": place.endpoint.host}],
+                "interfaces": [{"name": "eth0", "ip": target.endpoint.host}],
                 "hostname": described.hostname,
             },
             "environment": {
@@ -116,12 +116,12 @@ async def system(request: Request) -> JSONResponse:
                 "path": env.get("PATH", ""),
                 "user": env.get("USER", ""),
                 "home": env.get("HOME", ""),
-                "working_dir": folder if folder != "/" else WORKSPACE,
+                "working_dir": target.workdir,
                 "environment": env,
             },
             "capabilities": features["languages"],
             "metrics": counters,
-            "uptime": spoken(int(time.time() - place.sandbox.created_at)),
+            "uptime": spoken(int(time.time() - target.sandbox.created_at)),
             "timestamp": rfc3339(time.time()),
             "request_id": context.request_id(),
         }
@@ -161,11 +161,11 @@ async def clear_cache(request: Request) -> JSONResponse:
     )
 
 
-async def _described(place: Place) -> tuple[System, dict[str, Any]]:
+async def _described(target: Target) -> tuple[System, dict[str, Any]]:
     try:
-        return await guest.describe(place.endpoint), await features_of(place)
+        return await guest.describe(target.endpoint), await features_of(target)
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise broke_off(target, error) from error
     except GuestError as error:
         raise refusal(error) from error
 

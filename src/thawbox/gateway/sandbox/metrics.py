@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, Response
 
 from thawbox import guest
 from thawbox.errors import GuestFault
-from thawbox.gateway.run.execution import Place, broke_off, place_of, refusal
+from thawbox.gateway.run.execution import broke_off, refusal
+from thawbox.gateway.target import Target, target_of
 from thawbox.guest import GuestError
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context
@@ -28,28 +29,28 @@ router = APIRouter(tags=["metrics"])
 @router.get("/metrics")
 async def snapshot(request: Request) -> JSONResponse:
     """Everything that is counted, as JSON."""
-    place = await place_of(request)
-    return JSONResponse({**await _snapshot(place), "request_id": context.request_id()})
+    target = await target_of(request)
+    return JSONResponse({**await _snapshot(target), "request_id": context.request_id()})
 
 
 @router.get("/metrics/prometheus")
 async def prometheus(request: Request) -> Response:
     """The same in Prometheus' text format."""
-    place = await place_of(request)
-    return Response(_exposition(await _snapshot(place)), media_type=CONTENT_TYPE_LATEST)
+    target = await target_of(request)
+    return Response(_exposition(await _snapshot(target)), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _snapshot(place: Place) -> dict[str, Any]:
-    counters = counters_of(place.sandbox.id)
+async def _snapshot(target: Target) -> dict[str, Any]:
+    counters = counters_of(target.sandbox.id)
     try:
-        system = await system_of(place)
-        jobs = [job.ended is None for job in await guest.list_jobs(place.endpoint)]
+        system = await system_of(target)
+        jobs = [job.ended is None for job in await guest.list_jobs(target.endpoint)]
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise broke_off(target, error) from error
     except GuestError as error:
         raise refusal(error) from error
     return {
-        "uptime_seconds": round(time.time() - place.sandbox.created_at, 3),
+        "uptime_seconds": round(time.time() - target.sandbox.created_at, 3),
         "total_requests": sum(counters.requests.values()),
         "total_errors": counters.errors,
         "error_count": counters.errors,
@@ -72,7 +73,7 @@ def _averages(counters: Counters) -> dict[str, float]:
     }
 
 
-async def system_of(place: Place) -> dict[str, Any]:
+async def system_of(target: Target) -> dict[str, Any]:
     """What the sandbox's machine uses. Sizes are bytes.
 
     The share of the cores is what the processes that are alive have used since the last look, or since they began.
@@ -80,17 +81,17 @@ async def system_of(place: Place) -> dict[str, Any]:
     Raises:
         GuestError, GuestFault: the agent does not answer.
     """
-    usage = await guest.usage(place.endpoint)
-    alive = await guest.list_processes(place.endpoint)
+    usage = await guest.usage(target.endpoint)
+    alive = await guest.list_processes(target.endpoint)
     used = sum(process.cpu for process in alive)
     oldest = max((process.age for process in alive), default=0.0)
-    busy = counters_of(place.sandbox.id).busy_share(time.monotonic(), used, oldest)
-    cores = place.sandbox.cpu
+    busy = counters_of(target.sandbox.id).busy_share(time.monotonic(), used, oldest)
+    cores = target.sandbox.cpu
     return {
         "cpu": {"usage_percent": round(min(100.0, 100 * busy / cores), 2), "cores": cores},
-        "memory": _space(place.sandbox.memory_mb * 2**20, usage["memory_used"]),
+        "memory": _space(target.sandbox.memory_mb * 2**20, usage["memory_used"]),
         "disk": _space(usage["disk_total"], usage["disk_used"]),
-        "uptime": round(time.time() - place.sandbox.created_at, 3),
+        "uptime": round(time.time() - target.sandbox.created_at, 3),
     }
 
 

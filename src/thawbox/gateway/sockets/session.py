@@ -20,10 +20,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from thawbox import log as logs
 from thawbox import metrics
 from thawbox.errors import GuestFault, SandboxEnded, SandboxUnavailable, ThawboxError, UserError
-from thawbox.gateway.context import GatewayContext, context_of, sandbox_of
+from thawbox.gateway.context import GatewayContext, context_of
 from thawbox.gateway.run.execution import DEATH_NOTED_S
-from thawbox.guest import Endpoint, GuestError
-from thawbox.sandboxes.contract import SandboxDefaults
+from thawbox.gateway.target import Target, target_of
+from thawbox.guest import GuestError
 from thawbox.store import sandboxes as rows
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.util.timestamps import rfc3339
@@ -59,16 +59,12 @@ class Socket:
     def __init__(
         self,
         parts: GatewayContext,
-        sandbox: SandboxRow,
-        endpoint: Endpoint,
-        defaults: SandboxDefaults,
+        target: Target,
         *,
         spaced: bool,
     ) -> None:
         self.parts = parts
-        self.sandbox = sandbox
-        self.endpoint = endpoint
-        self.defaults = defaults
+        self.target = target
         self.spaced = spaced
         self._waiting = Waiting()
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
@@ -183,12 +179,10 @@ async def serve(websocket: WebSocket, session: Session, *, failed: Frame | None 
             client gets them as an ordinary answer.
     """
     parts = context_of(websocket)
-    sandbox = await sandbox_of(websocket)
-    endpoint = await parts.sandboxes.endpoint(sandbox)
-    defaults = await parts.sandboxes.defaults(sandbox)
+    target = await target_of(websocket)
     await websocket.accept()
     spaced = needs_spacing(header(websocket.scope, b"user-agent"))
-    socket = Socket(parts, sandbox, endpoint, defaults, spaced=spaced)
+    socket = Socket(parts, target, spaced=spaced)
     with metrics.OPEN_SOCKETS.labels(websocket.scope["route"].path).track_inprogress():
         await _run(websocket, parts, socket, session, failed)
 
@@ -203,7 +197,7 @@ async def _run(
 ) -> None:
     reading = asyncio.create_task(socket._read(websocket))
     writing = asyncio.create_task(socket._write(websocket))
-    looking = asyncio.create_task(_until_sandbox_ends(parts, socket.sandbox))
+    looking = asyncio.create_task(_until_sandbox_ends(parts, socket.target.sandbox))
     talking = asyncio.ensure_future(session(socket))
     tasks = (reading, writing, looking, talking)
     try:
@@ -235,7 +229,9 @@ async def _end(socket: Socket, task: asyncio.Future[Any], failed: Frame | None) 
     except GuestError as error:
         known: ThawboxError = UserError(f"The sandbox refused: {error.message}.")
     except GuestFault as error:
-        known = SandboxUnavailable(f"The agent of sandbox {socket.sandbox.id} broke off: {error.message}")
+        known = SandboxUnavailable(
+            f"The agent of sandbox {socket.target.sandbox.id} broke off: {error.message}"
+        )
     except ThawboxError as error:
         known = error
     except Exception as error:

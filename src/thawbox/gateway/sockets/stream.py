@@ -25,10 +25,11 @@ from thawbox.gateway.run import background, execution, languages, rich
 from thawbox.gateway.run.code import DEFAULT_TIMEOUT_S, RICH_LIMIT, ExecuteCode
 from thawbox.gateway.run.commands import DEFAULT_TIMEOUT_S as COMMAND_TIMEOUT_S
 from thawbox.gateway.run.commands import RunCommand
-from thawbox.gateway.run.execution import Place, Runnable, in_folder
+from thawbox.gateway.run.execution import Runnable, in_folder
 from thawbox.gateway.run.ipython import ExecuteCell, run_cell
 from thawbox.gateway.run.languages import Invocation
 from thawbox.gateway.sandbox.counters import counted
+from thawbox.gateway.target import Target
 from thawbox.guest import Exit, GuestError, Process, Stderr, Stdout, Value
 from thawbox.util.timestamps import rfc3339
 from thawbox.web.bodies import parse
@@ -85,8 +86,8 @@ async def stream_command(websocket: WebSocket) -> None:
 async def _code(socket: Socket) -> Frame:
     asked = parse(ExecuteCode, await _first(socket, "execute"))
     language = languages.named(asked.language)
-    place = _place(socket)
-    way = await background.choose(place, language, asked.code)
+    target = socket.target
+    way = await background.choose(target, language, asked.code)
 
     def ending(end: Exit, pid: int, silent: bool, value: bytes) -> dict[str, Any]:
         missing = languages.lacks(language, pid, end.code, b"" if silent else b"said")
@@ -95,7 +96,7 @@ async def _code(socket: Socket) -> Frame:
             **({"message": languages.missing(language)} if missing else {}),
         }
 
-    return await _run(socket, place, asked, way, asked.timeout or DEFAULT_TIMEOUT_S, ending)
+    return await _run(socket, target, asked, way, asked.timeout or DEFAULT_TIMEOUT_S, ending)
 
 
 async def _cell(socket: Socket) -> Frame:
@@ -107,7 +108,7 @@ async def _cell(socket: Socket) -> Frame:
         said[stream] += len(piece)
         await socket.send_text(stream, piece, timestamp=rfc3339(time.time()))
 
-    done, shown = await run_cell(socket.parts, _place(socket), asked, say)
+    done, shown = await run_cell(socket.parts, socket.target, asked, say)
     end = execution.end_of(done, asked.timeout or DEFAULT_TIMEOUT_S)
     for stream, text in (("stdout", end["stdout"]), ("stderr", end["stderr"])):
         if rest := text.encode()[said[stream] :]:  # why it did not run to its end
@@ -121,7 +122,7 @@ async def _command(socket: Socket) -> Frame:
     way = Invocation(tuple(asked.argv))
     timeout = asked.timeout or COMMAND_TIMEOUT_S
     talk = Talk(asked.stdin, asked.ack, asked.encoding)
-    return await _run(socket, _place(socket), asked, way, timeout, lambda *_: {}, talk)
+    return await _run(socket, socket.target, asked, way, timeout, lambda *_: {}, talk)
 
 
 async def _first(socket: Socket, *kinds: str) -> Frame:
@@ -135,13 +136,9 @@ async def _first(socket: Socket, *kinds: str) -> Frame:
     return frame
 
 
-def _place(socket: Socket) -> Place:
-    return Place(socket.sandbox, socket.endpoint, socket.defaults)
-
-
 async def _run(
     socket: Socket,
-    place: Place,
+    target: Target,
     asked: Runnable,
     way: Invocation,
     timeout_s: float,
@@ -149,8 +146,8 @@ async def _run(
     talk: Talk = _AS_TEXT,
 ) -> Frame:
     value = bytearray()
-    with counted(place.sandbox.id) as outcome:
-        async with _opened(place, asked, way, timeout_s, talk.typed) as process:
+    with counted(target.sandbox.id) as outcome:
+        async with _opened(target, asked, way, timeout_s, talk.typed) as process:
             feeding = asyncio.create_task(_feed(socket, process, way.stdin, talk))
             silent = True
             try:
@@ -222,7 +219,7 @@ async def _feed(socket: Socket, process: Process, stdin: bytes | None, talk: Tal
 
 @contextlib.asynccontextmanager
 async def _opened(
-    place: Place, asked: Runnable, way: Invocation, timeout_s: float, typed: bool
+    target: Target, asked: Runnable, way: Invocation, timeout_s: float, typed: bool
 ) -> AsyncIterator[Process]:
     """The program, in the first of the folders in question that exists."""
     async with contextlib.AsyncExitStack() as stack:
@@ -230,11 +227,11 @@ async def _opened(
         async def attempt(cwd: str) -> Process:
             return await stack.enter_async_context(
                 guest.spawn(
-                    place.endpoint,
+                    target.endpoint,
                     argv=way.argv,
                     env=asked.env,
                     cwd=cwd,
-                    user=place.defaults.user,
+                    user=target.defaults.user,
                     timeout=timeout_s,
                     stdin=way.stdin is not None or typed,
                     result_limit=RICH_LIMIT if way.rich else None,
@@ -243,7 +240,7 @@ async def _opened(
             )
 
         try:
-            process = await in_folder(place, asked.folder, attempt)
+            process = await in_folder(target, asked.folder, attempt)
         except GuestError as error:
             raise execution.refusal(error) from error
         yield process

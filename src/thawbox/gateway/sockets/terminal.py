@@ -19,9 +19,9 @@ from pydantic import Field
 from starlette.websockets import WebSocket
 
 from thawbox import guest
-from thawbox.errors import InvalidPath, UserError
-from thawbox.gateway.run.commands import WORKSPACE
-from thawbox.guest import Exit, GuestError, Terminal
+from thawbox.errors import UserError
+from thawbox.gateway.run.execution import in_folder
+from thawbox.guest import Exit, Terminal
 from thawbox.web.bodies import Body, parse
 
 from .frames import Frame
@@ -105,34 +105,23 @@ async def _opened(socket: Socket, start: Start) -> AsyncIterator[Terminal]:
     argv = None
     if start.command is not None:
         argv = ["/bin/sh", "-c", start.command] if start.args is None else [start.command, *start.args]
-    folders = _folders(socket, start)
+    target = socket.target
     async with contextlib.AsyncExitStack() as stack:
-        for folder in folders:
-            try:
-                opened = await stack.enter_async_context(
-                    guest.open_terminal(
-                        socket.endpoint,
-                        rows=start.rows,
-                        cols=start.cols,
-                        argv=argv,
-                        env={**ENVIRONMENT, **(start.env or {})},
-                        cwd=folder,
-                        user=socket.defaults.user,
-                    )
+
+        async def attempt(cwd: str) -> Terminal:
+            return await stack.enter_async_context(
+                guest.open_terminal(
+                    target.endpoint,
+                    rows=start.rows,
+                    cols=start.cols,
+                    argv=argv,
+                    env={**ENVIRONMENT, **(start.env or {})},
+                    cwd=cwd,
+                    user=target.defaults.user,
                 )
-            except GuestError as error:
-                if error.code != "NO_CWD":
-                    raise
-            else:
-                yield opened
-                return
-    raise InvalidPath(f"Field 'workdir': there is no folder {folders[-1][:200]!r} in the sandbox.")
+            )
 
-
-def _folders(socket: Socket, start: Start) -> list[str]:
-    if start.workdir:
-        return [start.workdir if start.workdir.startswith("/") else f"{WORKSPACE}/{start.workdir}"]
-    return [socket.defaults.workdir] if socket.defaults.workdir != "/" else [WORKSPACE, "/"]
+        yield await in_folder(target, start.workdir, attempt)
 
 
 def _exit_frame(code: int) -> Frame:
