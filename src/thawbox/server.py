@@ -21,7 +21,7 @@ from .control.server import listening as control_socket
 from .errors import RuntimeFault
 from .gateway.app import create_gateway
 from .gateway.context import GatewayContext
-from .gateway.run.callbacks import delivering
+from .gateway.run.callback_delivery import delivering
 from .gateway.sandbox import counters
 from .machine.selftest import is_proven, run_selftest
 from .node.containers import Node

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from thawbox.gateway.run import callbacks
+from thawbox.gateway.run import callback_delivery
 
 from .conftest import Gate
 from .test_callbacks import Receiver, execute, permitting, runner, until_nothing_is_owed
@@ -70,7 +70,7 @@ async def trusting(gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     authority(tmp_path, "theirs")
     parts = permitting(gate)
     gate.client._transport.app.state.context = parts  # type: ignore[attr-defined]
-    async with callbacks.delivering(parts):
+    async with callback_delivery.delivering(parts):
         yield gate
 
 
@@ -81,7 +81,9 @@ async def test_a_valid_certificate(trusting: Gate, tmp_path: Path, host: str) ->
         await execute(trusting, "print(1)", url, callback_signature_secret="key")
         await until_nothing_is_owed(trusting)
     ((headers, body),) = receiver.calls
-    assert headers["x-hopx-signature"] == callbacks.signature("key", headers["x-hopx-timestamp"], body)
+    assert headers["x-hopx-signature"] == callback_delivery.signature(
+        "key", headers["x-hopx-timestamp"], body
+    )
     assert headers["host"] == url.split("/")[2]
 
 
