@@ -1,7 +1,4 @@
-"""Every error that a client of the API or of a sandbox can meet, and how it looks over HTTP.
-
-No other module defines one with a status or code of its own. What only an operator meets on the command line stays
-beside what raises it (``control.client``, ``store.database``).
+"""Every error that a caller can meet, and how it looks over HTTP.
 
 ``ThawboxError`` is the root. What a user did wrong derives from ``UserError`` (4xx); what broke inside derives
 from ``InternalFault`` (5xx). The class says the status, the code and the title (contract A.5: the string

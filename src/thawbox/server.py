@@ -20,7 +20,6 @@ from .control.server import Control
 from .control.server import listening as control_socket
 from .errors import RuntimeFault
 from .gateway.app import create_gateway
-from .gateway.context import GatewayContext
 from .gateway.run.callback_delivery import delivering
 from .gateway.sandbox import counters
 from .machine.selftest import is_proven, run_selftest
@@ -132,10 +131,9 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
 
 
 async def _listen(settings: Settings, context: ApiContext) -> None:
-    gateway = _for_gateway(context)
     servers = [
         listener(settings, create_app(context), settings.port),
-        listener(settings, create_gateway(gateway), settings.gateway_port),
+        listener(settings, create_gateway(context), settings.gateway_port),
     ]
     # What is there now stays. Looking through it for garbage would hold every request up for 60 ms now and then.
     gc.collect()
@@ -143,7 +141,7 @@ async def _listen(settings: Settings, context: ApiContext) -> None:
     context.events.on_deleted.append(counters.forget)
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     try:
-        async with delivering(gateway):
+        async with delivering(context):
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -153,15 +151,6 @@ async def _listen(settings: Settings, context: ApiContext) -> None:
         for server in servers:
             server.should_exit = True
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _for_gateway(context: ApiContext) -> GatewayContext:
-    return GatewayContext(
-        settings=context.settings,
-        database=context.database,
-        sandboxes=context.sandboxes,
-        tokens=context.tokens,
-    )
 
 
 @contextlib.contextmanager

@@ -8,11 +8,11 @@ from starlette.responses import Response
 import thawbox
 from thawbox.errors import GuestFault, SandboxUnavailable
 from thawbox.guest.channel import GuestError
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.web import errors, openapi
 from thawbox.web.limits import RequestLimiter
 from thawbox.web.middleware import RequestMiddleware
 
-from .context import GatewayContext
 from .files import content, listing, transfers, watch
 from .hosts import HostRouter
 from .ports import tcp
@@ -60,7 +60,7 @@ _SCHEMES = {
 _ERRORS = (400, 401, 403, 404, 409, 413, 429, 500, 503)
 
 
-def create_gateway(context: GatewayContext) -> FastAPI:
+def create_gateway(context: ServingContext) -> FastAPI:
     """The gateway over ``context``, which stays the caller's to close."""
     app = FastAPI(
         title="Thawbox gateway",

@@ -1,36 +1,21 @@
-"""What the gateway works with: one value, made by the server and passed to ``create_gateway``."""
+"""What a request to the gateway brings: the app's context, the token, the token's sandbox."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
 from thawbox.errors import AuthenticationRequired, InvalidToken, SandboxNotFound
-from thawbox.sandboxes.contract import Sandboxes
-from thawbox.sandboxes.tokens import TokenSigner
-from thawbox.settings import Settings
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.store import sandboxes
-from thawbox.store.database import Database
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.web.context import bearer
 
 
-@dataclass(frozen=True)
-class GatewayContext:
-    """The services behind the gateway."""
-
-    settings: Settings
-    database: Database
-    sandboxes: Sandboxes
-    tokens: TokenSigner
-    started_at: float = field(default_factory=time.time)
-
-
-def context_of(request: HTTPConnection) -> GatewayContext:
+def context_of(request: HTTPConnection) -> ServingContext:
     """The context of the app."""
-    context: GatewayContext = request.app.state.context
+    context: ServingContext = request.app.state.context
     return context
 
 

@@ -7,10 +7,11 @@ import re
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.web.addresses import PORTS_PATH, parse_host
 from thawbox.web.context import header
 
-from .context import GatewayContext, token_of
+from .context import token_of
 from .ports.access import PortRequest
 from .ports.concurrency import Concurrency
 from .ports.forwarding import PortForwarding
@@ -24,7 +25,7 @@ class HostRouter:
     For a sandbox's own host name, ``scope["state"]["addressed"]`` is the sandbox's id.
     """
 
-    def __init__(self, app: ASGIApp, *, context: GatewayContext, port_connections: Concurrency) -> None:
+    def __init__(self, app: ASGIApp, *, context: ServingContext, port_connections: Concurrency) -> None:
         self._app = app
         self._context = context
         self._ports = PortForwarding(context, port_connections)

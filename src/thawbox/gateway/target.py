@@ -8,10 +8,11 @@ from starlette.requests import HTTPConnection, Request
 
 from thawbox.guest import Endpoint
 from thawbox.sandboxes.contract import SandboxDefaults
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.web.bodies import M, read_model
 
-from .context import GatewayContext, context_of, sandbox_of
+from .context import context_of, sandbox_of
 
 WORKSPACE = "/workspace"
 """Where relative paths start, and where programs start if the template names no folder."""
@@ -68,6 +69,6 @@ async def parsed_request(request: Request, model: type[M]) -> tuple[Target, M]:
     return await _target(context, sandbox), body
 
 
-async def _target(context: GatewayContext, sandbox: SandboxRow) -> Target:
+async def _target(context: ServingContext, sandbox: SandboxRow) -> Target:
     service = context.sandboxes
     return Target(sandbox, await service.endpoint(sandbox), await service.defaults(sandbox))

@@ -20,8 +20,8 @@ from websockets.asyncio.client import ClientConnection, connect
 import thawbox.agent
 from thawbox import ids
 from thawbox.gateway.app import create_gateway
-from thawbox.gateway.context import GatewayContext
 from thawbox.guest import Endpoint
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
@@ -70,7 +70,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 class Gate:
     """A gateway with one sandbox; ``client`` has its token."""
 
-    context: GatewayContext
+    context: ServingContext
     sandbox: SandboxRow
     sandboxes: FakeSandboxes
     client: httpx.AsyncClient
@@ -111,7 +111,7 @@ async def gate(tmp_path: Path, agent: Endpoint) -> AsyncIterator[Gate]:
     )
     async with database.write() as c:
         await sandboxes.insert(c, row)
-    context = GatewayContext(settings, database, fakes, open_signer(settings))
+    context = ServingContext(settings, database, fakes, open_signer(settings))
     transport = httpx.ASGITransport(app=create_gateway(context), raise_app_exceptions=False)
     made = Gate(
         context,

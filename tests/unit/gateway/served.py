@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from thawbox.gateway.app import create_gateway
-from thawbox.gateway.context import GatewayContext
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.web.listener import listener
 
 from .conftest import Gate
@@ -26,7 +26,7 @@ class Served:
     """The gateway of a ``Gate`` with a domain, at a port of its own."""
 
     gate: Gate
-    context: GatewayContext
+    context: ServingContext
     port: int
     http: httpx.AsyncClient
 

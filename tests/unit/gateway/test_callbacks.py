@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 import thawbox.agent
-from thawbox.gateway.context import GatewayContext
 from thawbox.gateway.run import callback_delivery, callback_target, languages
 from thawbox.gateway.run.callback_target import AddressNotAllowed
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.store import callbacks as rows
 from thawbox.store import sandboxes
 from thawbox.store.callbacks import CallbackRow
@@ -66,7 +66,7 @@ async def receiver() -> AsyncIterator[Receiver]:
     server.close()
 
 
-def permitting(gate: Gate) -> GatewayContext:
+def permitting(gate: Gate) -> ServingContext:
     settings = gate.context.settings.model_copy(update={"callback_allow": ("127.0.0.0/8",)})
     return replace(gate.context, settings=settings)
 

@@ -21,7 +21,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from thawbox.errors import AuthenticationRequired, InvalidToken, SandboxNotFound
-from thawbox.gateway.context import GatewayContext
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.sandboxes.tokens import TokenClaims
 from thawbox.settings import Settings
 from thawbox.store import sandboxes
@@ -63,7 +63,7 @@ class Admission:
     claims_in_query: TokenClaims | None
 
 
-async def admit(context: GatewayContext, request: PortRequest) -> Admission:
+async def admit(context: ServingContext, request: PortRequest) -> Admission:
     """The sandbox of the request, if the request may reach the port.
 
     Without a token every refusal is the same, whether or not the sandbox exists.
@@ -98,7 +98,7 @@ async def admit(context: GatewayContext, request: PortRequest) -> Admission:
     return Admission(row, claims if in_query else None)
 
 
-def cookie(context: GatewayContext, request: PortRequest, claims: TokenClaims) -> str:
+def cookie(context: ServingContext, request: PortRequest, claims: TokenClaims) -> str:
     """``Set-Cookie`` for a browser that sent a token. The cookie opens this sandbox's ports and nothing else."""
     ends = int(claims.expires_at)
     secure = "; Secure" if _is_https(context.settings) else ""
@@ -109,12 +109,12 @@ def cookie(context: GatewayContext, request: PortRequest, claims: TokenClaims) -
     )
 
 
-def query_without_token(context: GatewayContext, query: bytes) -> bytes:
+def query_without_token(context: ServingContext, query: bytes) -> bytes:
     """The query without the gateway's tokens; all else byte for byte."""
     return b"&".join(part for part in query.split(b"&") if _token_of(context, part) is None)
 
 
-def headers_for_program(context: GatewayContext, request: PortRequest) -> RawHeaders:
+def headers_for_program(context: ServingContext, request: PortRequest) -> RawHeaders:
     """The headers for the program: the request's without credentials, and the gateway's own about the origin."""
     received: RawHeaders = request.scope["headers"]
     passed = [(name, value) for name, value in end_to_end(received) if not _ORIGIN_HEADERS.fullmatch(name)]
@@ -154,7 +154,7 @@ def end_to_end(headers: RawHeaders) -> RawHeaders:
     return [(name, value) for name, value in headers if name not in dropped]
 
 
-def _token_in_headers(context: GatewayContext, request: PortRequest) -> str | None:
+def _token_in_headers(context: ServingContext, request: PortRequest) -> str | None:
     headers = Headers(raw=request.scope["headers"])
     if token := headers.get("x-thawbox-token"):
         return token.strip()
@@ -162,7 +162,7 @@ def _token_in_headers(context: GatewayContext, request: PortRequest) -> str | No
     return credentials.strip() if scheme.lower() == "bearer" else None
 
 
-def _token_in_query(context: GatewayContext, request: PortRequest) -> str | None:
+def _token_in_query(context: ServingContext, request: PortRequest) -> str | None:
     """The gateway's token in the query, unless it would stay in the page's address: the program's scripts read that."""
     redirected = request.scope["type"] == "http" and request.scope["method"] in ("GET", "HEAD")
     if request.prefix or not (redirected or request.scope["type"] == "websocket"):
@@ -173,7 +173,7 @@ def _token_in_query(context: GatewayContext, request: PortRequest) -> str | None
     return None
 
 
-def _token_of(context: GatewayContext, part: bytes) -> str | None:
+def _token_of(context: ServingContext, part: bytes) -> str | None:
     # Programs have parameters of this name, too (Jupyter): only a token that the gateway signed counts.
     name, _, value = part.partition(b"=")
     if name != b"token" or not value.startswith(b"ey"):
@@ -182,7 +182,7 @@ def _token_of(context: GatewayContext, part: bytes) -> str | None:
     return token if context.tokens.whose(token) else None
 
 
-def _is_credential(context: GatewayContext, name: bytes, value: bytes) -> bool:
+def _is_credential(context: ServingContext, name: bytes, value: bytes) -> bool:
     text = value.decode("latin-1").strip()
     if name == b"authorization":
         credentials = text.partition(" ")[2].strip()
@@ -190,7 +190,7 @@ def _is_credential(context: GatewayContext, name: bytes, value: bytes) -> bool:
     return name == b"x-api-key" and bool(_KEY.fullmatch(text))
 
 
-def _has_cookie(context: GatewayContext, request: PortRequest, row: SandboxRow) -> bool:
+def _has_cookie(context: ServingContext, request: PortRequest, row: SandboxRow) -> bool:
     if request.prefix or not _same_sandbox(request, context.settings):
         return False
     name = _cookie_name(context.settings).encode()
@@ -214,7 +214,7 @@ def _same_sandbox(request: PortRequest, settings: Settings) -> bool:
     return host is not None and host.sandbox_id == request.sandbox_id
 
 
-def _without_gateway_cookie(context: GatewayContext, headers: RawHeaders) -> RawHeaders:
+def _without_gateway_cookie(context: ServingContext, headers: RawHeaders) -> RawHeaders:
     name = _cookie_name(context.settings).encode()
     kept = [value for value in _cookies(headers) if value.partition(b"=")[0] != name]
     rest = _without(headers, b"cookie")
@@ -244,6 +244,6 @@ def _is_https(settings: Settings) -> bool:
     return settings.domain is not None and settings.domain_scheme == "https"
 
 
-def _seal(context: GatewayContext, sandbox_id: str, organization_id: int, ends: int) -> str:
+def _seal(context: ServingContext, sandbox_id: str, organization_id: int, ends: int) -> str:
     text = f"{sandbox_id} {organization_id} {ends}".encode()
     return hmac.digest(context.tokens.derive("port cookie"), text, hashlib.sha256).hex()

@@ -8,9 +8,9 @@ from starlette.responses import RedirectResponse
 from starlette.types import Receive, Send
 
 from thawbox.errors import GuestFault, PortNotReachable, SandboxUnavailable, UserError
-from thawbox.gateway.context import GatewayContext
 from thawbox.guest.channel import Endpoint
 from thawbox.guest.reach import NothingListens, reach
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.web.addresses import INTERFACE_PORT
 
 from .access import PortRequest, admit, cookie, headers_for_client, headers_for_program, query_without_token
@@ -25,7 +25,7 @@ _ROUTE = SimpleNamespace(path="/ports/{id}/{port}")
 class PortForwarding:
     """Serves the requests that ``HostRouter`` finds to be for a program."""
 
-    def __init__(self, context: GatewayContext, limit: Concurrency) -> None:
+    def __init__(self, context: ServingContext, limit: Concurrency) -> None:
         self._context = context
         self._limit = limit
 

@@ -20,8 +20,8 @@ import httpx
 from thawbox import guest
 from thawbox import log as logs
 from thawbox.errors import GuestFault, ThawboxError
-from thawbox.gateway.context import GatewayContext
 from thawbox.guest import GuestError, Job
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.store import callbacks as rows
 from thawbox.store import sandboxes
 from thawbox.store.callbacks import CallbackRow
@@ -52,7 +52,7 @@ ANSWER_MAX = 64 * 1024
 
 
 @asynccontextmanager
-async def delivering(context: GatewayContext) -> AsyncIterator[None]:
+async def delivering(context: ServingContext) -> AsyncIterator[None]:
     """Deliver callbacks during this block."""
     async with httpx.AsyncClient(
         verify=_ssl_context(),
@@ -75,7 +75,7 @@ def _ssl_context() -> ssl.SSLContext:
     return trusted
 
 
-async def _deliver_forever(context: GatewayContext, http: httpx.AsyncClient) -> None:
+async def _deliver_forever(context: ServingContext, http: httpx.AsyncClient) -> None:
     busy: set[str] = set()
     async with asyncio.TaskGroup() as group:
         while True:
@@ -93,7 +93,7 @@ async def _deliver_forever(context: GatewayContext, http: httpx.AsyncClient) -> 
 
 
 async def _process_safely(
-    context: GatewayContext, http: httpx.AsyncClient, row: CallbackRow, busy: set[str]
+    context: ServingContext, http: httpx.AsyncClient, row: CallbackRow, busy: set[str]
 ) -> None:
     try:
         await _process(context, http, row)
@@ -104,7 +104,7 @@ async def _process_safely(
         busy.discard(row.id)
 
 
-async def _process(context: GatewayContext, http: httpx.AsyncClient, row: CallbackRow) -> None:
+async def _process(context: ServingContext, http: httpx.AsyncClient, row: CallbackRow) -> None:
     """Call the URL once if the execution has ended; else set the time of the next check."""
     if row.body is None:
         body = await _callback_body(context, row)
@@ -134,7 +134,7 @@ async def _process(context: GatewayContext, http: httpx.AsyncClient, row: Callba
         await _set(context, row, attempts=row.attempts + 1, next_at=time.time() + DELAYS_S[row.attempts])
 
 
-async def call(context: GatewayContext, http: httpx.AsyncClient, row: CallbackRow, body: bytes) -> int:
+async def call(context: ServingContext, http: httpx.AsyncClient, row: CallbackRow, body: bytes) -> int:
     """POST ``body``; returns the status. Connects to the address that was checked; follows no redirect.
 
     Raises:
@@ -172,7 +172,7 @@ def signature(secret: str, stamp: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), stamp.encode() + body, hashlib.sha256).hexdigest()
 
 
-async def _callback_body(context: GatewayContext, row: CallbackRow) -> str | None:
+async def _callback_body(context: ServingContext, row: CallbackRow) -> str | None:
     """The JSON to send; None while the execution runs, or its sandbox cannot be reached."""
     async with context.database.read() as connection:
         sandbox = await sandboxes.get(connection, row.sandbox_id)
@@ -228,6 +228,6 @@ def _lost_body(row: CallbackRow, error: str) -> str:
     )
 
 
-async def _set(context: GatewayContext, row: CallbackRow, **fields: object) -> None:
+async def _set(context: ServingContext, row: CallbackRow, **fields: object) -> None:
     async with context.database.write() as connection:
         await rows.update(connection, row.id, **fields)

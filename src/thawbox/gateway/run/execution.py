@@ -23,10 +23,10 @@ from thawbox.errors import (
     SandboxUnavailable,
     UserError,
 )
-from thawbox.gateway.context import GatewayContext
 from thawbox.gateway.sandbox.counters import counted
 from thawbox.gateway.target import Target
 from thawbox.guest import Completed, GuestError
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.store import sandboxes
 from thawbox.web.bodies import Body, usable_environment
 
@@ -102,7 +102,7 @@ async def in_folder(target: Target, requested: str | None, attempt: Callable[[st
 
 
 async def run_to_end(
-    context: GatewayContext,
+    context: ServingContext,
     target: Target,
     requested: str | None,
     attempt: Callable[[str], Awaitable[Completed]],
@@ -133,7 +133,7 @@ async def run_to_end(
     return result
 
 
-async def _result_of_lost_sandbox(context: GatewayContext, target: Target, error: GuestFault) -> Completed:
+async def _result_of_lost_sandbox(context: ServingContext, target: Target, error: GuestFault) -> Completed:
     """The result of a program whose sandbox died while it ran.
 
     Raises:

@@ -15,9 +15,10 @@ from starlette.responses import JSONResponse
 
 from thawbox.errors import GuestFault, TooLarge
 from thawbox.gateway.answers import answers
-from thawbox.gateway.context import GatewayContext, context_of
+from thawbox.gateway.context import context_of
 from thawbox.gateway.target import Target, parsed_request, target_of
 from thawbox.guest import Completed, GuestError, kernel
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.util.timestamps import rfc3339
 from thawbox.web.context import request_id
 
@@ -78,7 +79,7 @@ async def execute_cell(request: Request) -> JSONResponse:
 
 
 async def run_cell(
-    context: GatewayContext, target: Target, body: ExecuteCell, on_output: OnOutput = _ignore_output
+    context: ServingContext, target: Target, body: ExecuteCell, on_output: OnOutput = _ignore_output
 ) -> tuple[Completed, rich.RichResults]:
     """Run a cell to its end; ``on_output`` gets its output as it comes. Whatever happens inside is a result.
 

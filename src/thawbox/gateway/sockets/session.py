@@ -20,10 +20,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from thawbox import log as logs
 from thawbox import metrics
 from thawbox.errors import GuestFault, SandboxEnded, SandboxUnavailable, ThawboxError, UserError
-from thawbox.gateway.context import GatewayContext, context_of
+from thawbox.gateway.context import context_of
 from thawbox.gateway.run.execution import DEATH_NOTED_S
 from thawbox.gateway.target import Target, target_of
 from thawbox.guest import GuestError
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.store import sandboxes as rows
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.util.timestamps import rfc3339
@@ -58,7 +59,7 @@ class FrameSocket:
 
     def __init__(
         self,
-        context: GatewayContext,
+        context: ServingContext,
         target: Target,
         *,
         spaced: bool,
@@ -193,7 +194,7 @@ def needs_spacing(user_agent: str | None) -> bool:
 
 
 async def _run(
-    websocket: WebSocket, context: GatewayContext, socket: FrameSocket, session: Session, failed: Frame | None
+    websocket: WebSocket, context: ServingContext, socket: FrameSocket, session: Session, failed: Frame | None
 ) -> None:
     reading = asyncio.create_task(socket._read(websocket))
     writing = asyncio.create_task(socket._write(websocket))
@@ -247,7 +248,7 @@ async def _end(socket: FrameSocket, task: asyncio.Future[Any], failed: Frame | N
     return NORMAL if isinstance(known, UserError) else UNEXPECTED
 
 
-async def _until_sandbox_ends(context: GatewayContext, sandbox: SandboxRow) -> None:
+async def _until_sandbox_ends(context: ServingContext, sandbox: SandboxRow) -> None:
     """Never returns.
 
     Raises:
