@@ -7,7 +7,7 @@ import ipaddress
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +67,15 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 def permitting(gate: Gate) -> ServingContext:
-    settings = gate.context.settings.model_copy(update={"callback_allow": ("127.0.0.0/8",)})
-    return replace(gate.context, settings=settings)
+    """The gateway's context, with loopback allowed."""
+    return gate.use(callback_allow=("127.0.0.0/8",))
 
 
 @pytest.fixture
 async def permissive(gate: Gate) -> AsyncIterator[Gate]:
     """The gateway with loopback allowed, and its worker."""
-    parts = permitting(gate)
-    gate.client._transport.app.state.context = parts  # type: ignore[attr-defined]
-    async with callback_delivery.delivering(parts):
+    context = permitting(gate)
+    async with callback_delivery.delivering(context):
         yield gate
 
 
@@ -151,23 +150,21 @@ async def test_calls_are_repeated_and_then_given_up(
 
 
 async def test_what_is_owed_is_paid_by_the_next_server(gate: Gate, receiver: Receiver) -> None:
-    parts = permitting(gate)
-    gate.client._transport.app.state.context = parts  # type: ignore[attr-defined]
+    context = permitting(gate)
     await execute(gate, "print('kept')", receiver.url)
     assert len(await owed(gate)) == 1
-    async with callback_delivery.delivering(parts):
+    async with callback_delivery.delivering(context):
         await until_nothing_is_owed(gate)
     assert json.loads(receiver.calls[0][1])["stdout"] == "kept\n"
 
 
 async def test_a_deleted_sandbox_is_told_as_a_failure(gate: Gate, receiver: Receiver) -> None:
-    parts = permitting(gate)
-    gate.client._transport.app.state.context = parts  # type: ignore[attr-defined]
+    context = permitting(gate)
     started = await execute(gate, "import time\ntime.sleep(600)", receiver.url)
     await gate.client.post(f"/execute/kill/{started['execution_id']}")
     async with gate.context.database.write() as connection:
         await sandboxes.delete(connection, gate.sandbox.id)
-    async with callback_delivery.delivering(parts):
+    async with callback_delivery.delivering(context):
         await until_nothing_is_owed(gate)
     body = json.loads(receiver.calls[0][1])
     assert (body["status"], body["success"]) == ("failed", False)

@@ -68,9 +68,8 @@ async def trusting(gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The gateway of an operator who trusts the authority "ours", and not "theirs"."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority(tmp_path, "ours")))
     authority(tmp_path, "theirs")
-    parts = permitting(gate)
-    gate.client._transport.app.state.context = parts  # type: ignore[attr-defined]
-    async with callback_delivery.delivering(parts):
+    context = permitting(gate)
+    async with callback_delivery.delivering(context):
         yield gate
 
 

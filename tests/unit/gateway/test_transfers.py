@@ -232,14 +232,13 @@ async def test_holes_are_zeros(gate: Gate) -> None:
 async def test_growing_file_is_sent_as_long_as_it_was(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     path = gate.folder / "grows"
     path.write_bytes(b"x" * 1000)
-    real = transfers._headers
 
-    def grow(*arguments: Any) -> dict[str, str]:
+    def grow(name: str) -> str:
         with path.open("ab") as file:
             file.write(b"y" * 5_000_000)
-        return real(*arguments)
+        return content_disposition(name)
 
-    monkeypatch.setattr(transfers, "_headers", grow)
+    monkeypatch.setattr(transfers, "content_disposition", grow)
     assert (await download(gate, path)).content == b"x" * 1000
 
 
