@@ -47,7 +47,7 @@ async def languages_of(target: Target) -> list[str]:
     """
     key = target.sandbox.snapshot_key
     if key not in _languages:
-        system = await guest.describe(target.endpoint, languages.LOOKED_FOR)
+        system = await guest.describe(target.endpoint, languages.CANDIDATE_PROGRAMS)
         _languages[key] = languages.present(system.programs)
         while len(_languages) > KEPT:
             _languages.popitem(last=False)

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 Frame = dict[str, Any]
-"""One JSON object; ``type`` says what it is."""
+"""One JSON object; ``type`` is its kind."""
 
 TEXT_MAX = 64 * 1024
 """Characters of text in one frame. As JSON they are below 1 MiB, the most that the ``websockets`` library takes."""

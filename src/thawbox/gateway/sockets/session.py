@@ -238,7 +238,7 @@ async def _end(socket: FrameSocket, task: asyncio.Future[Any], failed: Frame | N
     except Exception as error:
         metrics.REQUEST_FAULTS.labels("gateway").inc()
         log.error("socket_broke", exc_info=error)
-        known = ThawboxError("Something broke inside the server. Its log tells what.")
+        known = ThawboxError("Something broke inside the server. Its log has the details.")
     report = {"type": "error", "error": known.message, "code": known.code, "timestamp": rfc3339(time.time())}
     socket._flush_text()
     socket._outgoing.add(report)

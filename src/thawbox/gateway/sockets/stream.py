@@ -1,6 +1,6 @@
 """``/execute/stream``, ``/stream/ipython``, ``/commands/stream``: output as it comes, over a WebSocket (contract E.7).
 
-The client's first frame says what to run. Then ``stdout`` and ``stderr`` with ``data``, ``result`` with ``exit_code``,
+The client's first frame names what to run. Then ``stdout`` and ``stderr`` with ``data``, ``result`` with ``exit_code``,
 ``execution_time`` and what the code showed, or ``error``; at the end ``complete`` with ``success``. A client that
 leaves ends what it started. Our own addition: ``stdin`` with ``data`` and ``stdin_eof`` for commands that body for
 ``"stdin": true``; ``"ack": true`` answers each of these with ``ack`` once the command has been given it;
