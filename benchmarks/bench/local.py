@@ -41,7 +41,7 @@ class Local:
 
     async def thaw(self) -> Laps:
         """Create, restore, greet the agent, run `true`: what the server does, and nothing else."""
-        memory = versions.memory_path(self.node.layout, self.version)
+        memory = versions.snapshot_path(self.node.layout, self.version)
         assert memory is not None
         return await self._first_command(memory)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from .helpers.lifecycle import ask, record_of
+from .helpers.recipes import recipe, run
 from .server import Server
-from .test_build import recipe, run
-from .test_lifecycle import ask, record_of
 
 FULL = "the disk of the server is full"
 

@@ -20,8 +20,8 @@ from thawbox.api import upload_urls
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
 
+from .helpers.recipes import recipe
 from .server import Server
-from .test_build import recipe
 
 UNPACKED_MAX = 2_000_000
 

@@ -307,22 +307,6 @@ def kill(pid: int) -> bool:
     return _kill(pid, group=leads)
 
 
-def signal_any(request: dict[str, object]) -> dict[str, object]:
-    """``signal``: to any process of the guest, or to its process group.
-
-    Raises:
-        Refused: NO_PROCESS, or a pid or signal that is none.
-    """
-    pid, number = integer(request, "pid", None), integer(request, "signal", None)
-    if pid is None or pid <= 1 or number is None or number > 64:
-        raise Refused("INVALID", "pid must be above 1 and signal between 0 and 64")
-    try:
-        (os.killpg if request.get("group") else os.kill)(pid, number)
-    except ProcessLookupError:
-        raise Refused("NO_PROCESS", f"there is no process {pid}") from None
-    return {}
-
-
 def status(request: dict[str, object]) -> dict[str, object]:
     """``status``: whether a detached command runs, and its exit code if not.
 

@@ -17,10 +17,10 @@ PROBE_SECONDS = 2.0
 
 
 def init(request: Request, environment: Environment, root: str) -> Object:
-    """Give this sandbox its identity: environment of later commands, host name, name service, entropy.
+    """Give this sandbox its identity: environment of later commands, whole files below /etc, entropy.
 
     ``template_env`` is the layer below ``env``. May be repeated; what is absent stays as it is. ``root`` is put
-    before every path, and then the host name of the machine is left alone (tests run on one that is not ours).
+    before every path.
 
     Raises:
         Refused: a field of the wrong type.
@@ -34,25 +34,12 @@ def init(request: Request, environment: Environment, root: str) -> Object:
             environment.own = {**environment.own, **variables(request["env_add"])}
     if entropy := request.get("entropy"):
         _mix_in(entropy)
-    if request.get("hostname") is not None:
-        name = text(request, "hostname")
-        if not root:
-            _socket.sethostname(name)
-        files.replace_text(root + "/etc/hostname", name + "\n")
-        if request.get("hosts") is None and not os.path.exists(root + "/etc/hosts"):
-            files.replace_text(root + "/etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n")
-    for field, path in (
-        ("hosts", "/etc/hosts"),
-        ("hostname_file", "/etc/hostname"),  # a name that the container has already
-        ("resolv_conf", "/etc/resolv.conf"),
-    ):
-        if request.get(field) is not None:
-            files.replace_text(root + path, text(request, field))
-    if servers := request.get("name_servers"):
-        if not isinstance(servers, list) or not all(isinstance(server, str) for server in servers):
-            raise Refused("INVALID", "name_servers must be a list of addresses")
-        lines = "".join(f"nameserver {server}\n" for server in servers)
-        files.replace_text(root + "/etc/resolv.conf", lines)
+    if request.get("hosts") is not None:
+        files.replace_text(root + "/etc/hosts", text(request, "hosts"))
+    if request.get("hostname_file") is not None:
+        files.replace_text(root + "/etc/hostname", text(request, "hostname_file"))
+    if request.get("resolv_conf") is not None:
+        files.replace_text(root + "/etc/resolv.conf", text(request, "resolv_conf"))
     files.make_folders(root + "/workspace")
     return {}
 

@@ -238,8 +238,6 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return None
         case "describe":
             return machine.describe(request, agent.environment.shared(), agent.root)
-        case "signal":
-            return children.signal_any(request)
         case "status":
             return children.status(request)
         case "read":

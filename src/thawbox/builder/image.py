@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thawbox.node import erofs
-from thawbox.node.containers import Node
+from thawbox.node.runtime import Runtime
 from thawbox.snapshots.garbage import BASE_IMAGE
 from thawbox.snapshots.layers import Layer
 
 from . import overlay
 
 
-async def make_image(node: Node, chain: Sequence[Layer], name: str) -> Path:
+async def make_image(node: Runtime, chain: Sequence[Layer], name: str) -> Path:
     """The EROFS image of the stacked layers; made only if it is not there yet.
 
     Raises:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from thawbox.control.client import ask
 from thawbox.settings import Settings, load
+from thawbox.store.enums import TemplateStatus
 
 from .build import print_log, progress_line
 from .failure import FAILED, INTERRUPTED, Commands, Failure
@@ -75,7 +76,7 @@ def build(names: tuple[str, ...], no_cache: bool, state: Path | None, as_json: b
     results = [build_entry(settings, name, out, no_cache=no_cache) for name in dict.fromkeys(names)]
     if as_json:
         print_json(results)
-    if any(result["status"] != "active" for result in results):
+    if any(result["status"] != TemplateStatus.ACTIVE for result in results):
         raise click.exceptions.Exit(FAILED)
 
 
@@ -106,7 +107,7 @@ def build_entry(settings: Settings, name: str, out: Console, *, no_cache: bool =
     if not end:
         raise Failure(f"The server ended while it built {name}. It goes on with it when it starts again.")
     seconds = round(time.monotonic() - began, 3)
-    if end["status"] == "active":
+    if end["status"] == TemplateStatus.ACTIVE:
         out.print(Text(f"{name} is ready: template {end['template_id']}, {duration(seconds)}", "bold green"))
     else:
         reason = harmless(str(end["error_message"] or "no reason given").splitlines()[0])

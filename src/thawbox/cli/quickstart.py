@@ -22,6 +22,7 @@ from rich.text import Text
 
 from thawbox.machine.doctor import port_is_taken, server_runs
 from thawbox.settings import Settings, load
+from thawbox.store.enums import TemplateStatus
 
 from .catalog import build_entry
 from .client import connect, connect_sandbox
@@ -84,7 +85,7 @@ def _main_job(out: Console, running: Running, name: str, keep: bool) -> None:
     rows: list[tuple[str, float | None, str]] = []
     with connect() as server:
         built = build_entry(running.settings, name, out)
-        if built["status"] != "active":
+        if built["status"] != TemplateStatus.ACTIVE:
             raise click.exceptions.Exit(FAILED)  # why has been said
         rows += build_figures(running.settings, int(built["template_id"]), built["seconds"])
 

@@ -18,7 +18,6 @@ from .commands import (
     Value,
     command_status,
     run,
-    send_signal,
     spawn,
     start,
 )
@@ -69,7 +68,6 @@ __all__ = [
     "remove",
     "renew",
     "run",
-    "send_signal",
     "spawn",
     "start",
     "start_job",

@@ -246,17 +246,6 @@ async def command_status(endpoint: Endpoint, pid: int, *, timeout: float = QUICK
     return None if field(answer, "running", bool) else field(answer, "code", int)
 
 
-async def send_signal(
-    endpoint: Endpoint, pid: int, number: int, *, group: bool = False, timeout: float = QUICK_S
-) -> None:
-    """A signal to a process inside, or to its process group.
-
-    Raises:
-        GuestError: NO_PROCESS.
-    """
-    await ask(endpoint, "signal", {"pid": pid, "signal": number, "group": group}, timeout)
-
-
 @asynccontextmanager
 async def _process(endpoint: Endpoint, fields: Object) -> AsyncIterator[Process]:
     async with connect(endpoint, "spawn", fields) as channel:

@@ -1,7 +1,7 @@
 """The agent's own life: it answers, gets its identity, prepares for a freeze, forgets."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 from thawbox.errors import GuestFault
 
@@ -48,13 +48,10 @@ async def init(
     env: Mapping[str, str] | None = None,
     template_env: Mapping[str, str] | None = None,
     env_add: Mapping[str, str] | None = None,
-    hostname: str | None = None,
     entropy: bytes | None = None,
-    sandbox_id: str | None = None,
     hosts: str | None = None,
     hostname_file: str | None = None,
     resolv_conf: str | None = None,
-    name_servers: Sequence[str] | None = None,
     timeout: float = QUICK_S,
 ) -> None:
     """Give the sandbox its identity. ``env`` lies on top of ``template_env``; ``env_add`` adds to it.
@@ -65,13 +62,10 @@ async def init(
         "env": None if env is None else dict(env),
         "template_env": None if template_env is None else dict(template_env),
         "env_add": dict(env_add) if env_add else None,
-        "hostname": hostname,
         "entropy": entropy.hex() if entropy else None,
-        "sandbox_id": sandbox_id,
         "hosts": hosts,
         "hostname_file": hostname_file,
         "resolv_conf": resolv_conf,
-        "name_servers": list(name_servers) if name_servers else None,
     }
     await ask(endpoint, "init", fields, timeout)
 

@@ -54,7 +54,7 @@ class Node:
 
     async def create(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
         limits: cgroups.Limits,
@@ -72,17 +72,17 @@ class Node:
         slot = await self.slots.acquire()
         clock.lap("slot")
         made = Container(
-            id=container,
+            id=container_id,
             slot=slot,
-            cgroup=cgroups.of(self.cgroup_parent, container),
-            bundle=self.layout.bundles / container,
+            cgroup=cgroups.of(self.cgroup_parent, container_id),
+            bundle=self.layout.bundles / container_id,
             secret=secrets.token_hex(32),
             disk_gb=disk_gb,
             internet=internet,
             timings=clock.laps,
         )
         try:
-            cgroups.create(self.cgroup_parent, container, limits)
+            cgroups.create(self.cgroup_parent, container_id, limits)
             spec.write_bundle(
                 made.bundle,
                 root=root,
@@ -95,7 +95,7 @@ class Node:
                 await firewall.set_offline(self.table, slot.device, offline=True)
             clock.lap("prepare")
             await self.runsc.create(
-                container,
+                container_id,
                 made.bundle,
                 secret=made.secret,
                 cgroup_files=made.cgroup.join_files,
@@ -165,13 +165,15 @@ class Node:
         """Where the agent of the container in that slot listens."""
         return guest.Endpoint(self.slots.network.slot(slot).guest_address, AGENT_PORT, secret)
 
-    def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
-        """The container of this name, which runs already and holds that slot. Nothing is asked or changed."""
+    def container(
+        self, container_id: str, *, slot: int, secret: str, disk_gb: int, internet: bool
+    ) -> Container:
+        """The container with this id, which runs already and holds that slot. Nothing is asked or changed."""
         return Container(
-            id=name,
+            id=container_id,
             slot=self.slots.network.slot(slot),
-            cgroup=cgroups.of(self.cgroup_parent, name),
-            bundle=self.layout.bundles / name,
+            cgroup=cgroups.of(self.cgroup_parent, container_id),
+            bundle=self.layout.bundles / container_id,
             secret=secret,
             disk_gb=disk_gb,
             internet=internet,
@@ -194,13 +196,23 @@ class Node:
         """Let them go on; the clock inside is right at once."""
         await self.runsc.resume(container.id)
 
-    async def checkpoint(self, container: Container, folder: Path) -> None:
-        """Write its memory and changed files into the new folder. It goes on after that, or stays frozen.
+    async def checkpoint(self, container: Container, folder: Path, *, leave_running: bool = True) -> None:
+        """Write its memory and changed files into the new folder.
+
+        It goes on after that, or stays frozen; without ``leave_running`` it ends.
 
         Raises:
             RuntimeFault: it did not work; what is in the folder is of no use.
         """
-        await self.runsc.checkpoint(container.id, folder, leave_running=True)
+        await self.runsc.checkpoint(container.id, folder, leave_running=leave_running)
+
+    async def tar_upper(self, container: Container, destination: Path) -> None:
+        """Write what the running container changed in its root as a tar file in overlayfs form.
+
+        Raises:
+            RuntimeFault: it did not work.
+        """
+        await self.runsc.tar_upper(container.id, destination)
 
     async def end_programs(self, container: Container) -> None:
         """End every program inside except the agent, as a shutdown does.
@@ -231,17 +243,23 @@ class Node:
     @contextlib.asynccontextmanager
     async def running(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
         limits: cgroups.Limits,
         disk_gb: int,
         memory: Path | None = None,
         agent_image: Path | None = None,
+        internet: bool = True,
     ) -> AsyncIterator[Container]:
         """A container that lives as long as the block: booted, or thawed if ``memory`` is given."""
         made = await self.create(
-            container, root=root, limits=limits, disk_gb=disk_gb, agent_image=agent_image
+            container_id,
+            root=root,
+            limits=limits,
+            disk_gb=disk_gb,
+            agent_image=agent_image,
+            internet=internet,
         )
         try:
             if memory is None:

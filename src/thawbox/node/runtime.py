@@ -1,8 +1,10 @@
-"""The runtime seam: what sandboxes ask of one machine. ``containers.Node`` is the real one."""
+"""The runtime seam: what sandboxes and builds need of one machine. ``containers.Node`` is the real one."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +13,15 @@ from thawbox.state import Layout
 
 from . import cgroups, spec
 from .container import Container, Greeting
+
+
+class ContainerStatus(StrEnum):
+    """What a container is doing, in the runtime's words (OCI runtime specification, and ``runsc`` for paused)."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
 
 
 class Runtime(Protocol):
@@ -33,7 +44,7 @@ class Runtime(Protocol):
 
     async def create(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
         limits: cgroups.Limits,
@@ -72,8 +83,15 @@ class Runtime(Protocol):
         """Let them go on."""
         ...
 
-    async def checkpoint(self, container: Container, folder: Path) -> None:
-        """Write memory and changed files of the running or frozen container, which stays as it is."""
+    async def checkpoint(self, container: Container, folder: Path, *, leave_running: bool = True) -> None:
+        """Write memory and changed files of the running or frozen container into the new ``folder``.
+
+        The container stays as it is, or ends if ``leave_running`` is false.
+        """
+        ...
+
+    async def tar_upper(self, container: Container, destination: Path) -> None:
+        """Write what the running container changed in its root as a tar file in overlayfs form."""
         ...
 
     async def end_programs(self, container: Container) -> None:
@@ -84,11 +102,27 @@ class Runtime(Protocol):
         """End it and give back what it holds, in whatever state it is; may be repeated."""
         ...
 
+    def running(
+        self,
+        container: str,
+        *,
+        root: spec.Directory | spec.Erofs,
+        limits: cgroups.Limits,
+        disk_gb: int,
+        memory: Path | None = None,
+        agent_image: Path | None = None,
+        internet: bool = True,
+    ) -> AbstractAsyncContextManager[Container]:
+        """A container that lives as long as the block: booted, or thawed if ``memory`` is given."""
+        ...
+
     def endpoint(self, slot: int, secret: str) -> Endpoint:
         """Where the agent of the container in that slot listens. Cheaper still than ``container``."""
         ...
 
-    def container(self, name: str, *, slot: int, secret: str, disk_gb: int, internet: bool) -> Container:
+    def container(
+        self, container_id: str, *, slot: int, secret: str, disk_gb: int, internet: bool
+    ) -> Container:
         """What is known of a container that runs. Cheap."""
         ...
 
@@ -97,7 +131,8 @@ class Runtime(Protocol):
         ...
 
     async def statuses(self) -> dict[str, str]:
-        """Container -> running, paused, or anything else, for what cannot be used any more."""
+        """Container id -> its status: a ``ContainerStatus``, or another word of the runtime. Only running and paused
+        containers can still be used."""
         ...
 
     async def remove_leftovers(self, keep: Collection[Container]) -> None:

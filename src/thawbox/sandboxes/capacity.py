@@ -58,6 +58,6 @@ async def make(home: Home) -> None:
 async def settle(home: Home, sandbox_id: str) -> None:
     """Move one frozen sandbox to disk, if it is frozen still when its turn comes."""
     try:
-        await home.turns.take(sandbox_id, lambda: pausing.move_to_disk(home, sandbox_id))
+        await home.operations.run(sandbox_id, lambda: pausing.move_to_disk(home, sandbox_id))
     except SandboxNotFound:
         return

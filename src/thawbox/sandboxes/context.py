@@ -19,11 +19,12 @@ from thawbox.snapshots.manifest import Version
 from thawbox.snapshots.pins import Pins
 from thawbox.store import sandboxes as rows
 from thawbox.store.database import Database
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 from .events import Events
+from .operations import Operations
 from .pools.keeper import Pools
-from .turns import Turns
 
 log = logs.get(__name__)
 
@@ -42,7 +43,7 @@ class Home:
     pins: Pins
     events: Events
     pools: Pools
-    turns: Turns = field(default_factory=Turns)
+    operations: Operations = field(default_factory=Operations)
     starting: asyncio.Semaphore = field(default_factory=_two_per_core)
     held: dict[str, Container] = field(default_factory=dict)
     """Containers of running and frozen sandboxes. Who takes one out is the one to destroy it."""
@@ -124,13 +125,15 @@ class Home:
     async def _watch_until_death(self, container: Container) -> None:
         """Notice that a sandbox died by itself, say why in its record, and free what it held."""
         await container.died.wait()
-        async with self.turns.hold(container.id):
+        async with self.operations.lock(container.id):
             if self.held.get(container.id) is not container:
                 return
             reason = reason_of_death(container)
             log.warning("sandbox_died", sandbox_id=container.id, reason=reason)
             try:
-                await self.change(container.id, status="error", reason=reason, slot=None, paused_at=None)
+                await self.change(
+                    container.id, status=SandboxStatus.ERROR, reason=reason, slot=None, paused_at=None
+                )
             except SandboxNotFound:
                 pass  # whoever deletes it waits for our turn to end
             finally:

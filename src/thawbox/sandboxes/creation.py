@@ -30,6 +30,7 @@ from thawbox.snapshots.start import introduce, root_of, start_program
 from thawbox.store import sandboxes as rows
 from thawbox.store import templates
 from thawbox.store.connection import Connection
+from thawbox.store.enums import BootPath, SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 
@@ -93,7 +94,7 @@ async def hand_over(home: Home, wish: Wish) -> SandboxRow | None:
 async def _own(home: Home, wish: Wish, container: Container, began: float) -> SandboxRow | None:
     container.timings.clear()
     container.timings["init"] = container.timings["total"] = round((time.perf_counter() - began) * 1000, 2)
-    async with home.turns.hold(container.id):
+    async with home.operations.lock(container.id):
         home.hold(container)
         try:
             row, _ = await register(home, wish, container, thawed=True)
@@ -102,7 +103,7 @@ async def _own(home: Home, wish: Wish, container: Container, began: float) -> Sa
             if isinstance(error, Outdated):
                 return None
             raise
-    metrics.SANDBOX_CREATE_SECONDS.labels(path="warm").observe(time.perf_counter() - began)
+    metrics.SANDBOX_CREATE_SECONDS.labels(path=BootPath.WARM).observe(time.perf_counter() - began)
     return row
 
 
@@ -124,7 +125,7 @@ async def create(home: Home, wish: Wish, *, undo: Callable[[str], Awaitable[None
             await asyncio.shield(home.node.destroy(shells.pop()))
             row, version = await register(home, wish)
         try:
-            return await home.turns.take(row.id, lambda: bring_up(home, row, version, wish.env, shells))
+            return await home.operations.run(row.id, lambda: bring_up(home, row, version, wish.env, shells))
         except BaseException:
             await asyncio.shield(undo(row.id))
             raise
@@ -158,7 +159,7 @@ async def register(
             template_id=wish.template.id,
             template_name=wish.template.name,
             snapshot_key=version.key,
-            status="running" if thawed else "creating",
+            status=SandboxStatus.RUNNING if thawed else SandboxStatus.CREATING,
             cpu=version.cpu,
             memory_mb=version.memory_mb,
             disk_gb=version.disk_gb,
@@ -167,9 +168,9 @@ async def register(
             public_ports=wish.public_ports,
             slot=container.slot.index if container and thawed else None,
             secret=container.secret if container and thawed else "",
-            boot_path="warm" if thawed else None,
+            boot_path=BootPath.WARM if thawed else None,
             timings=container.timings if container and thawed else None,
-            agent_image=version.memory.agent_image if version.memory else home.node.agent_image.name,
+            agent_image=version.snapshot.agent_image if version.snapshot else home.node.agent_image.name,
             timeout_seconds=wish.timeout_seconds,
             expires_at=None if wish.timeout_seconds is None else now + wish.timeout_seconds,
             created_at=now,
@@ -208,7 +209,7 @@ def _version_of(home: Home, now: TemplateRow | None, asked: TemplateRow) -> Vers
     version = versions.load(home.node.layout, now.snapshot_key)
     if version is None:
         raise InternalFault(f"the files of template '{now.name}' are gone: build it again with update")
-    if version.from_sandbox and not _fits(home, version):
+    if version.from_sandbox and not version.thaws_with(home.node.digest):
         raise TemplateNotReady(
             f"Template '{now.name}' was saved from a sandbox by another build of the runtime and cannot be "
             "restored by this one: save it again"
@@ -233,12 +234,12 @@ async def bring_up(
         greet = functools.partial(introduce, hostname=row.id, template_env=version.env, env=env)
         container, path = await _container_for(home, row, version, greet, shells)
         try:
-            if path == "cold":
+            if path == BootPath.COLD:
                 await start_program(container.endpoint, version)
             timings = {**container.timings, "total": round((time.perf_counter() - began) * 1000, 2)}
             running = await home.change(
                 row.id,
-                status="running",
+                status=SandboxStatus.RUNNING,
                 slot=container.slot.index,
                 secret=container.secret,
                 boot_path=path,
@@ -257,13 +258,13 @@ async def bring_up(
 
 async def _container_for(
     home: Home, row: SandboxRow, version: Version, greet: Greeting, shells: list[Container]
-) -> tuple[Container, str]:
-    folder = versions.memory_path(home.node.layout, version)
-    if folder is not None and _fits(home, version):
+) -> tuple[Container, BootPath]:
+    folder = versions.snapshot_path(home.node.layout, version)
+    if folder is not None and version.thaws_with(home.node.digest):
         try:
             if shells:
-                return await _thaw_shell(home, row, shells.pop(), folder, greet), "shell"
-            return await memory.thaw_into(home, row, folder, greet), "created"
+                return await _thaw_shell(home, row, shells.pop(), folder, greet), BootPath.SHELL
+            return await memory.thaw_into(home, row, folder, greet), BootPath.CREATED
         except ThawboxError as error:
             metrics.RESTORE_FAILURES.inc()
             log.error("restore_failed", sandbox_id=row.id, snapshot=version.key, error=error.message)
@@ -284,7 +285,7 @@ async def _container_for(
     except BaseException:
         await asyncio.shield(home.node.destroy(container))
         raise
-    return container, "cold"
+    return container, BootPath.COLD
 
 
 async def _thaw_shell(
@@ -298,7 +299,3 @@ async def _thaw_shell(
         await asyncio.shield(home.node.destroy(shell))
         raise
     return shell
-
-
-def _fits(home: Home, version: Version) -> bool:
-    return version.memory is not None and version.memory.runsc_sha256 == home.node.digest

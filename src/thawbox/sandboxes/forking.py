@@ -19,6 +19,7 @@ from thawbox import ids
 from thawbox.errors import SandboxNotFound
 from thawbox.snapshots.start import introduce
 from thawbox.store import sandboxes as rows
+from thawbox.store.enums import BootPath, SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 from . import memory
@@ -52,7 +53,7 @@ async def fork(
             await memory.copy(home, source, folder)
             copies.extend(await _register(home, source, count, timeout_seconds))
 
-        await home.turns.take(sandbox_id, take_copy)
+        await home.operations.run(sandbox_id, take_copy)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_bring_up(home, row, folder, env)) for row in copies]
         return [task.result() for task in tasks]
@@ -74,7 +75,7 @@ async def _register(
         replace(
             source,
             id=ids.sandbox_id(),
-            status="creating",
+            status=SandboxStatus.CREATING,
             reason=None,
             slot=None,
             secret="",
@@ -102,7 +103,7 @@ async def _register(
 
 
 async def _bring_up(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str]) -> SandboxRow:
-    return await home.turns.take(row.id, lambda: _thaw(home, row, folder, env))
+    return await home.operations.run(row.id, lambda: _thaw(home, row, folder, env))
 
 
 async def _thaw(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str]) -> SandboxRow:
@@ -112,10 +113,10 @@ async def _thaw(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str
     try:
         running = await home.change(
             row.id,
-            status="running",
+            status=SandboxStatus.RUNNING,
             slot=container.slot.index,
             secret=container.secret,
-            boot_path="fork",
+            boot_path=BootPath.FORK,
             timings=container.timings,
         )
     except BaseException:

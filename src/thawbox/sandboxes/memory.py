@@ -19,9 +19,11 @@ from thawbox import metrics
 from thawbox.errors import InvalidState, MachineDiskFull, RuntimeFault
 from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container, Greeting
+from thawbox.snapshots.freeze import save_memory
+from thawbox.snapshots.manifest import restores
 from thawbox.snapshots.start import root_of
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
-from thawbox.util import full_disk
 
 from .context import Home
 from .states import in_words
@@ -47,7 +49,7 @@ async def to_disk(home: Home, row: SandboxRow, **fields: Any) -> SandboxRow:
     name = secrets.token_hex(8)
     folder = home.folder(row.id) / name
     try:
-        await save(home, home.held[row.id], folder)
+        await save_memory(home.node, home.held[row.id], folder)
         changed = await home.change(
             row.id, memory=name, memory_runsc=home.node.digest, slot=None, secret="", **fields
         )
@@ -60,26 +62,6 @@ async def to_disk(home: Home, row: SandboxRow, **fields: Any) -> SandboxRow:
     return changed
 
 
-async def save(home: Home, container: Container, folder: Path) -> None:
-    """Write the container's memory to ``folder``, which is there afterwards with all of it or not at all.
-
-    Raises:
-        RuntimeFault: it did not work.
-    """
-    half_made = home.node.layout.tmp / f"memory-{secrets.token_hex(8)}"
-    try:
-        await home.node.checkpoint(container, half_made)
-        await asyncio.to_thread(_write_through, half_made)  # what was answered outlives a power cut
-        folder.parent.mkdir(exist_ok=True, mode=0o700)
-        half_made.rename(folder)
-    except OSError as error:  # a full disk, or a runtime that says it wrote what is not there
-        if full_disk.is_meant(error):
-            raise MachineDiskFull from error
-        raise RuntimeFault(f"the memory of {container.id} is not on disk: {error}") from error
-    finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, half_made, ignore_errors=True))
-
-
 async def copy(home: Home, row: SandboxRow, folder: Path) -> None:
     """Put the sandbox's memory as it is now into the new ``folder``; the sandbox stays as it is.
 
@@ -87,12 +69,12 @@ async def copy(home: Home, row: SandboxRow, folder: Path) -> None:
         InvalidState: it neither runs nor is paused, or its memory on disk is of no use.
         RuntimeFault: it did not work.
     """
-    if row.status not in ("running", "paused"):
+    if row.status not in (SandboxStatus.RUNNING, SandboxStatus.PAUSED):
         raise InvalidState(
             f"Sandbox {row.id} is {in_words(row.status)}: only one that is running or paused can be copied."
         )
     if row.memory is None:
-        await save(home, home.held[row.id], folder)
+        await save_memory(home.node, home.held[row.id], folder)
         return
     if (trouble := unusable(home, row)) is not None:
         raise await _give_up(home, row, trouble)
@@ -156,7 +138,7 @@ def unusable(home: Home, row: SandboxRow) -> str | None:
     """Why what is on disk cannot be thawed, if one can see that beforehand."""
     if row.memory is None or not (home.folder(row.id) / row.memory).is_dir():
         return "its memory on disk is gone"
-    if row.memory_runsc != home.node.digest:
+    if not restores(row.memory_runsc, home.node.digest):
         return (
             f"it was {row.status} by another build of the runtime, and memory restores only with the one that "
             f"froze it (sha256 {(row.memory_runsc or '')[:12]}); install that one, or delete the sandbox"
@@ -166,14 +148,5 @@ def unusable(home: Home, row: SandboxRow) -> str | None:
 
 async def _give_up(home: Home, row: SandboxRow, reason: str) -> InvalidState:
     # The folder stays until the sandbox is deleted: with the right runtime it may come back.
-    await home.change(row.id, status="error", reason=reason)
+    await home.change(row.id, status=SandboxStatus.ERROR, reason=reason)
     return InvalidState(f"Sandbox {row.id} cannot be resumed: {reason}.")
-
-
-def _write_through(folder: Path) -> None:
-    for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

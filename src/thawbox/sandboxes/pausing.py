@@ -10,6 +10,7 @@ import time
 
 from thawbox.errors import RuntimeFault
 from thawbox.snapshots.start import wake
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 from . import memory
@@ -31,7 +32,7 @@ async def pause(home: Home, sandbox_id: str) -> SandboxRow:
     # Shielded, because runsc's record would be wrong if its command were killed halfway.
     await asyncio.shield(home.node.freeze(home.held[sandbox_id]))
     try:
-        row = await home.change(sandbox_id, status="paused", paused_at=time.time())
+        row = await home.change(sandbox_id, status=SandboxStatus.PAUSED, paused_at=time.time())
     except BaseException:
         await asyncio.shield(home.node.unfreeze(home.held[sandbox_id]))
         raise
@@ -54,7 +55,7 @@ async def resume(home: Home, sandbox_id: str) -> SandboxRow:
     if row.memory is None:
         await asyncio.shield(home.node.unfreeze(home.held[sandbox_id]))
         try:
-            return await home.change(sandbox_id, status="running", paused_at=None)
+            return await home.change(sandbox_id, status=SandboxStatus.RUNNING, paused_at=None)
         except BaseException:
             await asyncio.shield(home.node.freeze(home.held[sandbox_id]))
             raise
@@ -67,7 +68,7 @@ async def bring_back(home: Home, row: SandboxRow) -> SandboxRow:
     try:
         changed = await home.change(
             row.id,
-            status="running",
+            status=SandboxStatus.RUNNING,
             slot=container.slot.index,
             secret=container.secret,
             memory=None,
@@ -86,7 +87,7 @@ async def bring_back(home: Home, row: SandboxRow) -> SandboxRow:
 async def move_to_disk(home: Home, sandbox_id: str) -> bool:
     """Free the memory of a frozen sandbox; False if it is not frozen in memory any more, or it does not work."""
     row = await home.row(sandbox_id)
-    if row.status != "paused" or row.memory is not None or sandbox_id not in home.held:
+    if row.status != SandboxStatus.PAUSED or row.memory is not None or sandbox_id not in home.held:
         return False
     try:
         await memory.to_disk(home, row)

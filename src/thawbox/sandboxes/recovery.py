@@ -6,7 +6,9 @@ import asyncio
 import shutil
 
 from thawbox.node.container import Container
+from thawbox.node.runtime import ContainerStatus
 from thawbox.store import sandboxes as rows
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 from .context import Home, log
@@ -23,16 +25,18 @@ async def reconcile(home: Home) -> None:
     statuses = await home.node.statuses()
     for row in known:
         status = statuses.get(row.id)
-        if row.status == "creating":
+        if row.status == SandboxStatus.CREATING:
             await home.forget(row.id)  # was never answered
         elif row.memory is not None:
             await _judge(home, row)
-        elif row.status in ("running", "paused"):
-            if row.slot is not None and status in ("running", "paused"):
-                await _adopt(home, row, frozen=status == "paused")
+        elif row.status in (SandboxStatus.RUNNING, SandboxStatus.PAUSED):
+            if row.slot is not None and status in (ContainerStatus.RUNNING, ContainerStatus.PAUSED):
+                await _adopt(home, row, frozen=status == ContainerStatus.PAUSED)
             else:
                 reason = "lost while the server or the machine was down"
-                await home.change(row.id, status="error", reason=reason, slot=None, paused_at=None)
+                await home.change(
+                    row.id, status=SandboxStatus.ERROR, reason=reason, slot=None, paused_at=None
+                )
     log.info("sandboxes_adopted", count=len(home.held))
     await home.node.remove_leftovers(list(home.held.values()))
     named = {row.id: row.memory for row in known}
@@ -46,11 +50,11 @@ async def reconcile(home: Home) -> None:
 async def _judge(home: Home, row: SandboxRow) -> None:
     """Whether what is on disk can be thawed by this runtime; that may change with each start."""
     trouble = unusable(home, row)
-    if trouble is not None and row.status != "error":
+    if trouble is not None and row.status != SandboxStatus.ERROR:
         log.warning("sandbox_not_restorable", sandbox_id=row.id, reason=trouble)
-        await home.change(row.id, status="error", reason=trouble)
-    elif trouble is None and row.status == "error":
-        status = "stopped" if row.paused_at is None else "paused"
+        await home.change(row.id, status=SandboxStatus.ERROR, reason=trouble)
+    elif trouble is None and row.status == SandboxStatus.ERROR:
+        status = SandboxStatus.STOPPED if row.paused_at is None else SandboxStatus.PAUSED
         await home.change(row.id, status=status, reason=None)
 
 
@@ -59,9 +63,9 @@ async def _adopt(home: Home, row: SandboxRow, *, frozen: bool) -> None:
     home.node.adopt(container)
     home.hold(container)
     # The server was stopped between the runtime's change and the row's, and had not answered yet.
-    if row.status == "running" and frozen:
+    if row.status == SandboxStatus.RUNNING and frozen:
         await home.node.unfreeze(container)
-    elif row.status == "paused" and not frozen:
+    elif row.status == SandboxStatus.PAUSED and not frozen:
         await home.node.freeze(container)
 
 

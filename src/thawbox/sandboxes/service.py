@@ -29,6 +29,7 @@ from thawbox.snapshots.garbage import retire_versions
 from thawbox.snapshots.pins import Pins
 from thawbox.store import sandboxes as rows
 from thawbox.store.database import Database
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 
@@ -185,15 +186,15 @@ class SandboxService:
         Raises:
             SandboxPaused, SandboxStopped, SandboxEnded, SandboxUnavailable: it is not running; says why.
         """
-        if sandbox.status == "paused":
+        if sandbox.status == SandboxStatus.PAUSED:
             raise SandboxPaused(f"Sandbox {sandbox.id} is paused: resume it first", retry_after=1)
-        if sandbox.status == "stopped":
+        if sandbox.status == SandboxStatus.STOPPED:
             raise SandboxStopped(f"Sandbox {sandbox.id} is stopped: start it first")
-        if sandbox.status == "error":
+        if sandbox.status == SandboxStatus.ERROR:
             # With memory on disk a server with the right runtime brings it back: nothing to throw away.
             remedy = ". Delete it and create another" if sandbox.memory is None else ""
             raise SandboxEnded(f"Sandbox {sandbox.id} has ended: {sandbox.reason or 'it died'}{remedy}")
-        if sandbox.status != "running" or sandbox.slot is None:
+        if sandbox.status != SandboxStatus.RUNNING or sandbox.slot is None:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} is {in_words(sandbox.status)}")
         return self._home.node.endpoint(sandbox.slot, sandbox.secret)
 
@@ -206,7 +207,7 @@ class SandboxService:
 
     async def _operate(self, sandbox_id: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
-            return await self._home.turns.take(sandbox_id, work)
+            return await self._home.operations.run(sandbox_id, work)
         except ThawboxError as error:
             container = self._home.held.get(sandbox_id)
             if container is None or not container.died.is_set():
@@ -221,8 +222,8 @@ class SandboxService:
 
     async def _free(self, row: SandboxRow) -> None:
         """Take away all that a sandbox whose row is gone holds."""
-        await self._home.turns.interrupt(row.id)
-        async with self._home.turns.hold(row.id):
+        await self._home.operations.interrupt(row.id)
+        async with self._home.operations.lock(row.id):
             await self._home.destroy(row.id)
             await self._home.keep_only(row.id, None)
         await retire_versions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from thawbox.errors import InvalidState
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 
@@ -18,24 +19,25 @@ class Action(enum.Enum):
 
 
 _LEADS_TO = {
-    Action.PAUSE: "paused",
-    Action.RESUME: "running",
-    Action.STOP: "stopped",
-    Action.START: "running",
+    Action.PAUSE: SandboxStatus.PAUSED,
+    Action.RESUME: SandboxStatus.RUNNING,
+    Action.STOP: SandboxStatus.STOPPED,
+    Action.START: SandboxStatus.RUNNING,
 }
 _FROM = {
-    Action.PAUSE: ("running",),
-    Action.RESUME: ("paused",),
-    Action.STOP: ("creating", "running", "paused"),
-    Action.START: ("stopped",),
+    Action.PAUSE: (SandboxStatus.RUNNING,),
+    Action.RESUME: (SandboxStatus.PAUSED,),
+    Action.STOP: (SandboxStatus.CREATING, SandboxStatus.RUNNING, SandboxStatus.PAUSED),
+    Action.START: (SandboxStatus.STOPPED,),
 }
 _REMEDY = {
-    "creating": "wait until it runs",
-    "running": "it runs",
-    "paused": "resume it first",
-    "stopped": "start it first",
-    "error": "delete it",
+    SandboxStatus.CREATING: "wait until it runs",
+    SandboxStatus.RUNNING: "it runs",
+    SandboxStatus.PAUSED: "resume it first",
+    SandboxStatus.STOPPED: "start it first",
+    SandboxStatus.ERROR: "delete it",
 }
+_IN_WORDS = {SandboxStatus.CREATING: "being created", SandboxStatus.ERROR: "in error"}
 
 
 def applies(action: Action, row: SandboxRow) -> bool:
@@ -54,6 +56,6 @@ def applies(action: Action, row: SandboxRow) -> bool:
     )
 
 
-def in_words(status: str) -> str:
+def in_words(status: SandboxStatus) -> str:
     """The state inside a sentence."""
-    return {"creating": "being created", "error": "in error"}.get(status, status)
+    return _IN_WORDS.get(status, status.value)

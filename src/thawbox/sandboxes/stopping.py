@@ -11,6 +11,7 @@ import asyncio
 from thawbox.errors import BuildError, GuestFault, InvalidState
 from thawbox.guest import GuestError
 from thawbox.snapshots.start import start_program
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 from . import memory
@@ -30,16 +31,16 @@ async def stop(home: Home, sandbox_id: str) -> SandboxRow:
     row = await home.row(sandbox_id)
     if not applies(Action.STOP, row):
         return row
-    if row.status == "paused" and row.memory is None:
+    if row.status == SandboxStatus.PAUSED and row.memory is None:
         await asyncio.shield(home.node.unfreeze(home.held[sandbox_id]))
-        row = await home.change(sandbox_id, status="running", paused_at=None)
-    elif row.status == "paused":
+        row = await home.change(sandbox_id, status=SandboxStatus.RUNNING, paused_at=None)
+    elif row.status == SandboxStatus.PAUSED:
         row = await bring_back(home, row)
     try:
         await home.node.end_programs(home.held[sandbox_id])
     except GuestError as error:
         raise GuestFault(f"the agent in {sandbox_id} does not end the programs: {error}") from error
-    return await memory.to_disk(home, row, status="stopped", paused_at=None)
+    return await memory.to_disk(home, row, status=SandboxStatus.STOPPED, paused_at=None)
 
 
 async def start(home: Home, sandbox_id: str) -> SandboxRow:

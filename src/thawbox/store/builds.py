@@ -13,13 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from .connection import Connection
+from .enums import BuildStatus
 from .rows import value, value_or_none
 from .schema import builds, templates
-
-QUEUED = "queued"
-BUILDING = "building"
-ACTIVE = "active"
-FAILED = "failed"
 
 CATALOGUE = 0
 """The organisation of builds that make public templates: none."""
@@ -34,16 +30,15 @@ class BuildRow:
     organization_id: int
     recipe: Mapping[str, Any]
     credentials: Mapping[str, Any] | None = field(repr=False)
-    status: str
-    """queued, building, active or failed"""
+    status: BuildStatus
     progress: int
     """0 to 100"""
     current_step: str | None
     error_message: str | None
     counts: bool
     """Towards the organisation's quota."""
-    timings: Mapping[str, float] | None
-    """Phase -> seconds."""
+    timings: Mapping[str, Any] | None
+    """Phase -> seconds, and the steps' times: see ``builder.timings``."""
     created_at: float
     started_at: float | None
     completed_at: float | None
@@ -51,7 +46,7 @@ class BuildRow:
     @property
     def ended(self) -> bool:
         """It will not change any more."""
-        return self.status in (ACTIVE, FAILED)
+        return self.status in (BuildStatus.ACTIVE, BuildStatus.FAILED)
 
 
 async def create(
@@ -71,7 +66,7 @@ async def create(
             organization_id=organization_id,
             recipe=dict(recipe),
             credentials=dict(credentials) if credentials is not None else None,
-            status=QUEUED,
+            status=BuildStatus.QUEUED,
             counts=counts,
             created_at=time.time(),
         )
@@ -94,7 +89,7 @@ async def newest(c: Connection, template_id: int) -> BuildRow | None:
     return value_or_none(BuildRow, (await c.execute(statement)).one_or_none())
 
 
-async def with_status(c: Connection, *statuses: str) -> list[BuildRow]:
+async def with_status(c: Connection, *statuses: BuildStatus) -> list[BuildRow]:
     """All attempts in one of these states, oldest first."""
     statement = sa.select(builds).where(builds.c.status.in_(statuses)).order_by(builds.c.id)
     return [value(BuildRow, row) for row in await c.execute(statement)]
@@ -106,7 +101,7 @@ async def claim_next(c: Connection) -> BuildRow | None:
     Fair: the organisation with the fewest running builds is next, among equals the one that waits longest; a
     template has one build at a time. Call it inside a write.
     """
-    running = sa.select(builds).where(builds.c.status == BUILDING).subquery()
+    running = sa.select(builds).where(builds.c.status == BuildStatus.BUILDING).subquery()
     of_organization = (
         sa.select(sa.func.count())
         .where(running.c.organization_id == builds.c.organization_id)
@@ -115,7 +110,7 @@ async def claim_next(c: Connection) -> BuildRow | None:
     of_template = sa.exists().where(running.c.template_id == builds.c.template_id)
     statement = (
         sa.select(builds)
-        .where(builds.c.status == QUEUED, ~of_template)
+        .where(builds.c.status == BuildStatus.QUEUED, ~of_template)
         .order_by(of_organization, builds.c.id)
         .limit(1)
     )
@@ -124,8 +119,8 @@ async def claim_next(c: Connection) -> BuildRow | None:
         return None
     claimed = (
         sa.update(builds)
-        .where(builds.c.id == row.id, builds.c.status == QUEUED)
-        .values(status=BUILDING, started_at=time.time())
+        .where(builds.c.id == row.id, builds.c.status == BuildStatus.QUEUED)
+        .values(status=BuildStatus.BUILDING, started_at=time.time())
         .returning(builds)
     )
     return value_or_none(BuildRow, (await c.execute(claimed)).one_or_none())
@@ -135,7 +130,7 @@ async def set_progress(c: Connection, build_id: int, progress: int, current_step
     """Say how far a running build is; one that ended stays as it is."""
     await c.execute(
         sa.update(builds)
-        .where(builds.c.id == build_id, builds.c.status == BUILDING)
+        .where(builds.c.id == build_id, builds.c.status == BuildStatus.BUILDING)
         .values(progress=progress, current_step=current_step)
     )
 
@@ -144,9 +139,9 @@ async def finish(
     c: Connection,
     build_id: int,
     *,
-    status: str,
+    status: BuildStatus,
     error_message: str | None = None,
-    timings: Mapping[str, float] | None = None,
+    timings: Mapping[str, Any] | None = None,
 ) -> bool:
     """End a build as ``active`` or ``failed`` and forget its credentials. False: it had ended before."""
     fields: dict[str, Any] = {
@@ -156,11 +151,11 @@ async def finish(
         "credentials": None,
         "completed_at": time.time(),
     }
-    if status == ACTIVE:
+    if status == BuildStatus.ACTIVE:
         fields |= {"progress": 100, "current_step": None}
     statement = (
         sa.update(builds)
-        .where(builds.c.id == build_id, builds.c.status.in_((QUEUED, BUILDING)))
+        .where(builds.c.id == build_id, builds.c.status.in_((BuildStatus.QUEUED, BuildStatus.BUILDING)))
         .values(**fields)
     )
     return (await c.execute(statement)).rowcount == 1
@@ -170,8 +165,8 @@ async def requeue_interrupted(c: Connection) -> list[int]:
     """Put builds that ran when the server ended back into the queue, at their old place; their ids."""
     statement = (
         sa.update(builds)
-        .where(builds.c.status == BUILDING)
-        .values(status=QUEUED, started_at=None)
+        .where(builds.c.status == BuildStatus.BUILDING)
+        .values(status=BuildStatus.QUEUED, started_at=None)
         .returning(builds.c.id)
     )
     return sorted((await c.execute(statement)).scalars())

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .connection import Connection
+from .enums import BootPath, SandboxStatus
 from .rows import columns_of, value, value_or_none
 from .schema import sandboxes
 
@@ -26,8 +27,7 @@ class SandboxRow:
     template_id: int
     template_name: str
     snapshot_key: str
-    status: str
-    """creating, running, paused, stopped or error"""
+    status: SandboxStatus
     reason: str | None = None
     """Why it is in error."""
     cpu: int
@@ -47,8 +47,8 @@ class SandboxRow:
     memory_runsc: str | None = None
     """The build of the runtime that froze them."""
     paused_at: float | None = None
-    boot_path: str | None = None
-    """warm, shell, created or cold"""
+    boot_path: BootPath | None = None
+    """None before it came up."""
     timings: Mapping[str, float] | None = None
     """Stage -> milliseconds."""
     timeout_seconds: int | None = None
@@ -83,7 +83,7 @@ async def list_page(
     now: float,
     limit: int,
     after: tuple[float, str] | None = None,
-    status: str | None = None,
+    status: SandboxStatus | None = None,
 ) -> list[SandboxRow]:
     """Up to ``limit`` of an organisation's sandboxes that are not expired, newest first.
 
@@ -147,7 +147,11 @@ async def frozen(c: Connection, before: float) -> list[SandboxRow]:
     """Paused since before then and still in memory, the longest first."""
     statement = (
         sa.select(sandboxes)
-        .where(sandboxes.c.status == "paused", sandboxes.c.memory.is_(None), sandboxes.c.paused_at <= before)
+        .where(
+            sandboxes.c.status == SandboxStatus.PAUSED,
+            sandboxes.c.memory.is_(None),
+            sandboxes.c.paused_at <= before,
+        )
         .order_by(sandboxes.c.paused_at)
     )
     return [value(SandboxRow, row) for row in await c.execute(statement)]
@@ -173,7 +177,7 @@ async def snapshot_keys(c: Connection) -> set[str]:
 async def alive_of_template(c: Connection, template_id: int, now: float) -> int:
     """How many sandboxes use a template: not expired and not in error."""
     statement = sa.select(sa.func.count()).where(
-        sandboxes.c.template_id == template_id, sandboxes.c.status != "error", _alive(now)
+        sandboxes.c.template_id == template_id, sandboxes.c.status != SandboxStatus.ERROR, _alive(now)
     )
     return (await c.execute(statement)).scalar_one()
 

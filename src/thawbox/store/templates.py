@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .connection import Connection
+from .enums import TemplateStatus
 from .rows import MAX_ID, value, value_or_none
 from .schema import templates
 
@@ -40,8 +41,7 @@ class TemplateRow:
     min_resources: Mapping[str, int] | None
     """Of the catalogue: vcpu, memory_mb, disk_gb."""
     max_resources: Mapping[str, int] | None
-    status: str
-    """building, active or failed"""
+    status: TemplateStatus
     error_message: str | None
     snapshot_key: str | None
     """The version that sandboxes boot from; stays the old one while an update builds or after it failed."""
@@ -56,7 +56,9 @@ class TemplateRow:
     @property
     def is_active(self) -> bool:
         """Sandboxes can be made: it is built, or an update builds while the version before it serves."""
-        return self.status == "active" or (self.status == "building" and self.snapshot_key is not None)
+        return self.status == TemplateStatus.ACTIVE or (
+            self.status == TemplateStatus.BUILDING and self.snapshot_key is not None
+        )
 
 
 async def create(
@@ -67,7 +69,7 @@ async def create(
     cpu: int,
     memory_mb: int,
     disk_gb: int,
-    status: str = "building",
+    status: TemplateStatus = TemplateStatus.BUILDING,
     display_name: str | None = None,
     description: str = "",
     category: str = "custom",

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from .connection import Connection
+from .enums import UploadKind
 from .rows import value, value_or_none
 from .schema import uploads
-
-ARCHIVE = "archive"
-FILE = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class UploadRow:
     name: str
     """The files_hash (``kind`` archive) or the relative path (``kind`` file)."""
     file_id: str
-    kind: str
+    kind: UploadKind
     size: int
     """Bytes: of ``blob`` if there is one, else as announced."""
     blob: str | None
@@ -32,7 +30,9 @@ class UploadRow:
     created_at: float
 
 
-async def announce(c: Connection, *, organization_id: int, name: str, kind: str, size: int) -> UploadRow:
+async def announce(
+    c: Connection, *, organization_id: int, name: str, kind: UploadKind, size: int
+) -> UploadRow:
     """Note that bytes will come. A name that is known keeps its file id, and its bytes until new ones arrive.
 
     Call it inside a write.

@@ -11,10 +11,9 @@ from hopx_ai import Sandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.control_plane import World, make_world
 from thawbox.settings import load
 from thawbox.web.addresses import SandboxHost, parse_host
-
-from .conftest import World, make_world
 
 ID = "1763291715051artmzuqw"
 

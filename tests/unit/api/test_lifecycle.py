@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.control_plane import World
 from thawbox.guest import Endpoint
 from thawbox.store import sandboxes
-
-from .conftest import World
 
 VERBS = ("pause", "resume", "stop", "start")
 

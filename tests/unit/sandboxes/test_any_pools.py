@@ -12,12 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.support.pools import create, filled, ready, update, waiting
+from tests.support.sandboxes import House, make_house
 from thawbox.errors import RuntimeFault
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.testing.runtime import no_trouble
-
-from .conftest import House, make_house
-from .test_pools import create, filled, ready, update, waiting
 
 T = TypeVar("T")
 WHICH = st.integers(0, 7)
@@ -144,7 +143,6 @@ class Pooling(RuleBasedStateMachine):
 Pooling.TestCase.settings = settings(
     max_examples=25,
     stateful_step_count=25,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),

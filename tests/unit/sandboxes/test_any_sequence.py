@@ -12,11 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.support.sandboxes import VERBS, make_house
 from thawbox.errors import InvalidState, SandboxNotFound
 from thawbox.store.sandboxes import SandboxRow
-
-from .conftest import make_house
-from .test_states import VERBS
 
 T = TypeVar("T")
 WHICH = st.integers(0, 3)
@@ -136,7 +134,6 @@ class Life(RuleBasedStateMachine):
 Life.TestCase.settings = settings(
     max_examples=15,
     stateful_step_count=25,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),

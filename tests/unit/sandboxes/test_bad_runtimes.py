@@ -7,12 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.support.sandboxes import VERBS, House, leave, make_house
 from thawbox.errors import Forbidden, InvalidState, NoCapacity, RuntimeFault, SandboxNotFound
 from thawbox.sandboxes import capacity
 from thawbox.store.sandboxes import SandboxRow
-
-from .conftest import House, leave, make_house
-from .test_states import VERBS
 
 Trouble = Callable[[str, str], Awaitable[None]]
 START = {"pause": "running", "resume": "paused", "stop": "running", "start": "stopped"}

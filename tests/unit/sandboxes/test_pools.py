@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.pools import OTHER_KEY, create, filled, ready, until, update, waiting
+from tests.support.sandboxes import KEY, House, leave, make_house
 from thawbox.errors import Forbidden, RuntimeFault
 from thawbox.sandboxes import capacity
 from thawbox.sandboxes.pools import keeper
 from thawbox.snapshots import manifest as versions
-from thawbox.store import templates
-from thawbox.store.sandboxes import SandboxRow
-
-from .conftest import KEY, House, leave, make_house
-
-OTHER_KEY = "b" * 64
 
 
 @pytest.fixture
@@ -29,54 +24,6 @@ async def pooled(tmp_path: Path) -> AsyncIterator[House]:
     await filled(made)
     yield made
     await leave(made)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-async def filled(house: House) -> None:
-    """Return when the pools have all that they should have."""
-    pools = house.service.pools
-    await pools.look()
-
-    def full() -> bool:
-        return bool(pools._pools) and not any(pool.lacks() for pool in pools._pools.values())
-
-    await until(full)
-
-
-def waiting(house: House) -> set[str]:
-    """Containers in pools."""
-    pools = house.service.pools._pools.values()
-    return {container.id for pool in pools for container in (*pool.ready, *pool.shells)}
-
-
-def ready(house: House) -> set[str]:
-    return {container.id for pool in house.service.pools._pools.values() for container in pool.ready}
-
-
-async def create(house: House, *, internet_access: bool = True) -> SandboxRow:
-    return await house.service.create(
-        1, house.template, env={}, timeout_seconds=None, internet_access=internet_access, live=True
-    )
-
-
-async def update(house: House) -> None:
-    """The template has another version, as after a build with update."""
-    old = versions.load(house.runtime.layout, KEY)
-    assert old is not None
-    memory = house.runtime.layout.snapshots / OTHER_KEY / "memory"
-    memory.mkdir(parents=True)
-    (memory / "pages.img").write_text("updated\n1")
-    versions.save(house.runtime.layout, replace(old, key=OTHER_KEY))
-    async with house.database.write() as c:
-        await templates.update(c, house.template.id, snapshot_key=OTHER_KEY)
-        found = await templates.get(c, house.template.id)
-    assert found is not None
-    house.template = found
 
 
 async def test_one_that_waited_is_handed_over_and_replaced(pooled: House) -> None:
@@ -281,28 +228,6 @@ async def test_stop_and_crash_leave_no_container_behind(tmp_path: Path) -> None:
     await filled(house)
     await leave(house)
     assert set(house.runtime.table) == {row.id}
-
-
-async def test_ten_thousand_claims_and_none_twice(tmp_path: Path) -> None:
-    house = await make_house(
-        tmp_path / "state", pool_min=80, pool_max=80, pool_shells=15, pool_memory_mb=10**6
-    )
-    owners: Counter[str] = Counter()
-    paths: Counter[str | None] = Counter()
-    for _ in range(100):
-        await filled(house)
-        rows = await asyncio.gather(*(create(house) for _ in range(100)))
-        owners.update(row.id for row in rows)
-        paths.update(row.boot_path for row in rows)
-        assert set(house.runtime.table) >= {row.id for row in rows}
-        await asyncio.gather(*(house.service.delete(row) for row in rows))
-    assert owners.total() == 10_000
-    assert max(owners.values()) == 1
-    assert paths == {"warm": 8000, "shell": 1500, "created": 500}
-    await filled(house)
-    assert set(house.runtime.table) == waiting(house)
-    assert await house.rows() == []
-    await leave(house)
 
 
 async def test_client_that_goes_away_in_the_middle_leaks_nothing(pooled: House) -> None:

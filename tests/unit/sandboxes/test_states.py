@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 
+from tests.support.sandboxes import VERBS, House
 from thawbox.errors import InvalidState, SandboxEnded, SandboxNotFound, SandboxPaused, SandboxStopped
-from thawbox.sandboxes.service import SandboxService
 from thawbox.store import sandboxes
-from thawbox.store.sandboxes import SandboxRow
 
-from .conftest import House
-
-Verb = Callable[[SandboxService, SandboxRow], Coroutine[Any, Any, SandboxRow]]
-
-VERBS: dict[str, Verb] = {
-    "pause": lambda service, row: service.pause(row),
-    "resume": lambda service, row: service.resume(row),
-    "stop": lambda service, row: service.stop_sandbox(row),
-    "start": lambda service, row: service.start_sandbox(row),
-}
 REFUSED = "refused"
 TABLE = {
     #           pause     resume     stop       start

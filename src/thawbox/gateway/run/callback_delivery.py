@@ -25,6 +25,7 @@ from thawbox.sandboxes.serving import ServingContext
 from thawbox.store import callbacks as rows
 from thawbox.store import sandboxes
 from thawbox.store.callbacks import CallbackRow
+from thawbox.store.enums import SandboxStatus
 from thawbox.util.timestamps import rfc3339
 
 from . import callback_target
@@ -178,7 +179,7 @@ async def _callback_body(context: ServingContext, row: CallbackRow) -> str | Non
         sandbox = await sandboxes.get(connection, row.sandbox_id)
     if sandbox is None or sandbox.expired(time.time()):
         return _lost_body(row, "The sandbox was deleted before the execution had ended")
-    if sandbox.status == "error":
+    if sandbox.status == SandboxStatus.ERROR:
         return _lost_body(row, f"The sandbox died: {sandbox.reason}")
     try:
         endpoint = await context.sandboxes.endpoint(sandbox)

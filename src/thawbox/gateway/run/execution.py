@@ -28,6 +28,7 @@ from thawbox.gateway.target import Target
 from thawbox.guest import Completed, GuestError
 from thawbox.sandboxes.serving import ServingContext
 from thawbox.store import sandboxes
+from thawbox.store.enums import SandboxStatus
 from thawbox.web.bodies import Body, usable_environment
 
 from .answers import EndFields
@@ -146,19 +147,19 @@ async def _result_of_lost_sandbox(context: ServingContext, target: Target, error
             row = await sandboxes.get(connection, target.sandbox.id)
         if row is None:
             raise SandboxNotFound("Sandbox not found") from error
-        if row.status == "error":
+        if row.status == SandboxStatus.ERROR:
             return replace(
                 not_started(f"[the sandbox has ended: {row.reason or 'it died'}]"),
                 exit_code=KILLED,
                 signal=int(signal.SIGKILL),
             )
-        if row.status == "paused" or row.secret != target.sandbox.secret:
+        if row.status == SandboxStatus.PAUSED or row.secret != target.sandbox.secret:
             # Not the 503 of a paused sandbox: after it, clients would start a second program beside the first.
             raise InvalidState(
                 f"Sandbox {row.id} was paused, or started again, while this ran: its output is lost. Check what it "
                 "has done before you repeat it. Run in the background what should outlive a pause."
             ) from error
-        if row.status != "running":
+        if row.status != SandboxStatus.RUNNING:
             await context.sandboxes.endpoint(row)  # raises the error for this status
         if time.monotonic() > deadline:
             raise agent_silent(target, error) from error

@@ -53,8 +53,8 @@ CANDIDATE_PROGRAMS = tuple(sorted({program for programs in _PROGRAMS.values() fo
 class Invocation:
     """A way to run some code.
 
-    ``rich``: it writes rich results to a file descriptor of their own. ``scratch``: it gets a temporary folder, named in
-    ``THAWBOX_SCRATCH``.
+    ``rich``: it writes rich results to a file descriptor of their own. ``scratch``: it gets a temporary folder, the
+    variable ``THAWBOX_SCRATCH``.
     """
 
     argv: tuple[str, ...]

@@ -26,6 +26,7 @@ from thawbox.gateway.target import Target, target_of
 from thawbox.guest import GuestError
 from thawbox.sandboxes.serving import ServingContext
 from thawbox.store import sandboxes as rows
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.util.timestamps import rfc3339
 from thawbox.web.context import header
@@ -260,9 +261,9 @@ async def _until_sandbox_ends(context: ServingContext, sandbox: SandboxRow) -> N
             row = await rows.get(connection, sandbox.id)
         if row is None or row.expired(time.time()):
             raise SandboxUnavailable(f"Sandbox {sandbox.id} has ended.")
-        if row.status == "error":
+        if row.status == SandboxStatus.ERROR:
             raise SandboxEnded(f"Sandbox {sandbox.id} has ended: {row.reason or 'it died'}.")
-        if row.status != "running":
+        if row.status != SandboxStatus.RUNNING:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} is {row.status}.")
         if row.secret != sandbox.secret:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} was resumed: connect again.")

@@ -135,7 +135,7 @@ class Pools:
 
     async def built(self, version: Version, template: str) -> None:
         """Have one ready of a version that is about to be published. Does nothing if that does not work."""
-        if not self._bounds.ceiling or not self._usable(version):
+        if not self._bounds.ceiling or not version.thaws_with(self._node.digest):
             return
         pool = self._of(version, template)
         pool.demand = pool.demand.raised(self._clock(), self._settings.pool_half_life_s)
@@ -188,7 +188,7 @@ class Pools:
             known = self._pools.get(key)
             if known is None or known.failed_at is not None:  # its memory may have been made again since
                 version = await asyncio.to_thread(versions.load, self._node.layout, key)
-                if version is not None and self._usable(version):
+                if version is not None and version.thaws_with(self._node.digest):
                     self._of(version, name)
         gone: list[Container] = []
         for key, pool in list(self._pools.items()):
@@ -205,15 +205,12 @@ class Pools:
         self._lacking.set()
         await self._discard(gone)
 
-    def _usable(self, version: Version) -> bool:
-        return version.memory is not None and version.memory.runsc_sha256 == self._node.digest
-
     def _of(self, version: Version, template: str) -> Pool:
         pool = self._pools.get(version.key)
         if pool is not None:
             pool.version = version
         else:
-            pages = versions.memory_path(self._node.layout, version)
+            pages = versions.snapshot_path(self._node.layout, version)
             assert pages is not None
             size = 0
             with contextlib.suppress(OSError):
@@ -295,19 +292,19 @@ class Pools:
             metrics.POOL_REFILL_SECONDS.observe(time.perf_counter() - began)
 
     async def _create(self, version: Version) -> Container:
-        assert version.memory is not None
+        assert version.snapshot is not None
         name = ids.sandbox_id()
         return await self._node.create(
             name,
             root=root_of(self._node, version),
             limits=Limits(cpu=version.cpu, memory_mb=version.memory_mb),
             disk_gb=version.disk_gb,
-            agent_image=self._node.layout.runtime / version.memory.agent_image,
+            agent_image=self._node.layout.runtime / version.snapshot.agent_image,
             hostname=name,
         )
 
     async def _thaw(self, container: Container, version: Version) -> None:
-        folder = versions.memory_path(self._node.layout, version)
+        folder = versions.snapshot_path(self._node.layout, version)
         assert folder is not None
         greet = functools.partial(introduce, hostname=container.id, template_env=version.env, env={})
         await self._node.thaw(container, folder, greet)
