@@ -20,8 +20,7 @@ from .control.server import Control
 from .control.server import listening as control_socket
 from .errors import RuntimeFault
 from .gateway.app import create_gateway
-from .gateway.context import GatewayContext
-from .gateway.run.callbacks import delivering
+from .gateway.run.callback_delivery import delivering
 from .gateway.sandbox import counters
 from .machine.selftest import is_proven, run_selftest
 from .node.containers import Node
@@ -137,10 +136,9 @@ async def _backend(settings: Settings) -> AsyncIterator[Backend]:
 
 
 async def _listen(settings: Settings, context: ApiContext) -> None:
-    gateway = _for_gateway(context)
     servers = [
         listener(settings, create_app(context), settings.port),
-        listener(settings, create_gateway(gateway), settings.gateway_port),
+        listener(settings, create_gateway(context), settings.gateway_port),
     ]
     # The objects that exist now stay. Each full collection would look through them and delay requests by 60 ms.
     gc.collect()
@@ -148,7 +146,7 @@ async def _listen(settings: Settings, context: ApiContext) -> None:
     context.events.on_deleted.append(counters.forget)
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     try:
-        async with delivering(gateway):
+        async with delivering(context):
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -158,15 +156,6 @@ async def _listen(settings: Settings, context: ApiContext) -> None:
         for server in servers:
             server.should_exit = True
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _for_gateway(context: ApiContext) -> GatewayContext:
-    return GatewayContext(
-        settings=context.settings,
-        database=context.database,
-        sandboxes=context.sandboxes,
-        tokens=context.tokens,
-    )
 
 
 @contextlib.contextmanager

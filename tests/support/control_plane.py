@@ -75,7 +75,7 @@ async def make_world(settings: Settings) -> World:
         other = await keys.create(c, second.id, live=False)
     builder = FakeBuilder(database, settings.state / "logs")
     fakes = FakeSandboxes(database)
-    context = ApiContext(settings, database, builder, fakes, open_signer(settings))
+    context = ApiContext(settings, database, fakes, open_signer(settings), builder)
     app = create_app(context)
     return World(
         context=context,
