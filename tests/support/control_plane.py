@@ -12,9 +12,10 @@ from thawbox.api.context import ApiContext
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import Settings, load
 from thawbox.store import keys, organizations, templates
-from thawbox.store.database import open_database
 from thawbox.store.templates import TemplateRow
 from thawbox.testing.services import FakeBuilder, FakeSandboxes
+
+from .database import open_database
 
 
 @dataclass

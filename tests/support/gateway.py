@@ -25,10 +25,11 @@ from thawbox.guest import Endpoint
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
-from thawbox.store.database import open_database
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.testing.services import FakeSandboxes
 from thawbox.web.listener import listener
+
+from .database import open_database
 
 
 @pytest.fixture(scope="session")

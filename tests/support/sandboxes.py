@@ -18,10 +18,12 @@ from thawbox.snapshots.manifest import Memory, Version
 from thawbox.snapshots.pins import Pins
 from thawbox.state import Layout
 from thawbox.store import organizations, sandboxes, templates
-from thawbox.store.database import Database, open_database
+from thawbox.store.database import Database
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 from thawbox.testing.runtime import FakeRuntime
+
+from .database import open_database
 
 KEY = "a" * 64
 
