@@ -6,6 +6,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
 
 from thawbox.api.app import create_app
 from thawbox.api.context import ApiContext
@@ -66,6 +68,23 @@ def asking(context: ApiContext, key: str | None, app: object = None) -> httpx.As
     )
 
 
+_routes: list[BaseRoute] = []
+"""Those of the first app; they know nothing of its context."""
+
+
+def app_over(context: ApiContext) -> FastAPI:
+    """The application over ``context``, with the routes of the first one.
+
+    FastAPI prepares an application's routes at its first request. That takes longer than most tests do.
+    """
+    app = create_app(context)
+    if _routes:
+        app.router.routes = _routes
+    else:
+        _routes.extend(app.router.routes)
+    return app
+
+
 async def make_world(settings: Settings) -> World:
     database = await open_database(settings)
     async with database.write() as c:
@@ -76,7 +95,7 @@ async def make_world(settings: Settings) -> World:
     builder = FakeBuilder(database, settings.state / "logs")
     fakes = FakeSandboxes(database)
     context = ApiContext(settings, database, builder, fakes, open_signer(settings))
-    app = create_app(context)
+    app = app_over(context)
     return World(
         context=context,
         builder=builder,
