@@ -21,13 +21,13 @@ from thawbox.sandboxes.serving import ServingContext
 from thawbox.sandboxes.tokens import TokenSigner, open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
-from thawbox.store.database import open_database
 from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.testing.services import FakeSandboxes
 from thawbox.web.listener import listener
 
 from . import documented
+from .database import open_database
 
 
 @pytest.fixture(scope="session")

@@ -20,12 +20,14 @@ from thawbox.snapshots.manifest import Snapshot, Version
 from thawbox.snapshots.pins import Pins
 from thawbox.state import Layout
 from thawbox.store import organizations, sandboxes, templates
-from thawbox.store.database import Database, open_database
+from thawbox.store.database import Database
 from thawbox.store.enums import TemplateStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 from thawbox.testing import runtime as runtime_module
 from thawbox.testing.runtime import FakeRuntime
+
+from .database import open_database
 
 KEY = "a" * 64
 _SERVER = Path(str(sandboxes_package.__file__)).parent

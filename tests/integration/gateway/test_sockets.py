@@ -123,30 +123,42 @@ async def burst(socket: FrameSocket) -> Frame:
     return {"type": "complete"}
 
 
-async def test_frames_keep_their_distance_for_clients_that_lose_them_else(live: Live) -> None:
+async def test_frames_keep_their_distance_for_clients_that_lose_them_else(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = []
+    send, close = WebSocket.send_text, WebSocket.close
+
+    # Measured where frames are sent: on a busy machine two may arrive as one.
+    async def timed_send(self: WebSocket, data: str) -> None:
+        times.append(time.perf_counter())
+        await send(self, data)
+
+    async def timed_close(self: WebSocket, code: int = 1000, reason: str | None = None) -> None:
+        times.append(time.perf_counter())
+        await close(self, code, reason)
+
+    monkeypatch.setattr(WebSocket, "send_text", timed_send)
+    monkeypatch.setattr(WebSocket, "close", timed_close)
     route(live, burst)
     async with live.connect("/test", user_agent_header=None) as socket:
-        times = []
-        async for _ in socket:
-            times.append(time.perf_counter())
-        times.append(time.perf_counter())
+        assert len(await frames(socket)) == 6
     assert len(times) == 7
-    # Measured at the receiver, so an early one may have been held up: half of it is distance enough.
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.005
     assert times[-1] - times[0] > 0.055
 
 
-async def test_other_clients_are_not_slowed(live: Live) -> None:
+async def test_other_clients_are_not_slowed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "SPACING_S", 60)  # a single pause is longer than the test may take
+
     async def long(socket: FrameSocket) -> Frame:
         for number in range(500):
             await socket.send({"type": "event", "number": number})
         return {"type": "complete"}
 
     route(live, long)
-    began = time.perf_counter()
     async with live.connect("/test") as socket:
         assert len(await frames(socket)) == 501
-    assert time.perf_counter() - began < 2.5  # with pauses it takes 5 s
 
 
 async def test_characters_that_are_cut_between_reads_are_whole(live: Live) -> None:
@@ -174,9 +186,10 @@ async def test_client_that_does_not_read_holds_the_session_back(live: Live) -> N
     route(live, endless)
     async with live.connect("/test", max_queue=1) as socket:
         last = -1
-        while last != produced:  # until it stands still
+        while last != produced:  # both ends are on this loop: what can move does so within a few of its turns
             last = produced
-            await asyncio.sleep(0.2)
+            for _ in range(1000):
+                await asyncio.sleep(0)
         assert produced < 16 * 1024 * 1024
         socket.transport.abort()
 
