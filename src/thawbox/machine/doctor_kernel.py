@@ -32,7 +32,7 @@ async def _gvisor(settings: Settings) -> Finding:
     with tempfile.TemporaryDirectory(prefix="thawbox-doctor-") as records:
         flags = [f"--root={records}", "--platform=systrap", "--network=none", "--ignore-cgroups"]
         try:
-            await processes.run([binary, *flags, "--directfs=false", "do", "/bin/true"], timeout=30)
+            await processes.run([binary, *flags, "--directfs=false", "do", "/bin/true"], timeout_s=30)
         except RuntimeFault as error:
             return Finding("gvisor", False, f"a sandbox does not start: {error.message}", why, _systrap_fix())
     detail = f"{version[0] if version else binary}; systrap starts"

@@ -20,10 +20,11 @@ from thawbox import guest, ids, processes
 from thawbox import log as logs
 from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.errors import GuestFault, RuntimeFault
-from thawbox.node import erofs, installed, leftovers, spec
+from thawbox.node import erofs, installed, spec
 from thawbox.node import opening as node_open
-from thawbox.node.cgroups import Limits
-from thawbox.node.containers import Container, Node
+from thawbox.node.cgroups import ResourceLimits
+from thawbox.node.container import Container
+from thawbox.node.containers import Node
 from thawbox.settings import Settings
 from thawbox.state import Layout
 
@@ -99,7 +100,7 @@ async def run_selftest(settings: Settings) -> str:
         except (RuntimeFault, GuestFault, guest.GuestError, TimeoutError) as error:
             raise RuntimeFault(f"{node.runsc.binary} fails its self-test and is refused: {error}") from error
         finally:
-            await leftovers.remove_leftovers(node, keep=())
+            await node.remove_leftovers(keep=())
             await node_open.close_node(node, keep=False)
     _keep_verdict(store, subject)
     note.write_text(json.dumps(subject))
@@ -136,7 +137,7 @@ async def _exercise(node: Node) -> list[float]:
     await erofs.make(tree, image)
     shutil.rmtree(tree)
     root = spec.Erofs(image=image, upper=node.layout.upper, disk_gb=1)
-    limits = Limits(cpu=1, memory_mb=256)
+    limits = ResourceLimits(cpu=1, memory_mb=256)
     memory = node.layout.tmp / "memory"
     async with node.running(ids.sandbox_id(), root=root, limits=limits, disk_gb=1) as container:
         await guest.start(container.endpoint, argv=[*INTERPRETER_ARGV, "-c", _LISTENER])

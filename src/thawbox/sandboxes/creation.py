@@ -12,7 +12,7 @@ from pathlib import Path
 from thawbox import guest, metrics
 from thawbox.errors import BuildError, GuestFault, RuntimeFault, ThawboxError
 from thawbox.guest import GuestError
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container, Greeting
 from thawbox.snapshots import manifest as versions
 from thawbox.snapshots.manifest import Version
@@ -175,7 +175,7 @@ async def _container_for(
     container = await context.node.create(
         row.id,
         root=root_of(context.node, version),
-        limits=Limits(cpu=row.cpu, memory_mb=row.memory_mb),
+        limits=ResourceLimits(cpu=row.cpu, memory_mb=row.memory_mb),
         disk_gb=version.disk_gb,
         agent_image=context.node.layout.runtime / row.agent_image,
         hostname=row.id,

@@ -16,7 +16,7 @@ from pathlib import Path
 from thawbox import log as logs
 from thawbox import metrics
 from thawbox.errors import InvalidState, MachineDiskFull, RuntimeFault
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container, Greeting
 from thawbox.snapshots.freeze import save_memory
 from thawbox.snapshots.manifest import restores
@@ -121,7 +121,7 @@ async def thaw_into(context: SandboxContext, row: SandboxRow, memory: Path, gree
     container = await context.node.create(
         row.id,
         root=root_of(context.node, context.version(row)),
-        limits=Limits(cpu=row.cpu, memory_mb=row.memory_mb),
+        limits=ResourceLimits(cpu=row.cpu, memory_mb=row.memory_mb),
         disk_gb=row.disk_gb,
         agent_image=context.node.layout.runtime / row.agent_image,
         hostname=row.id,

@@ -18,7 +18,7 @@ from typing import Any
 from thawbox import guest, ids
 from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.errors import BuildError, GuestFault, MachineDiskFull, RuntimeFault
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container, while_alive
 from thawbox.node.runtime import Runtime
 from thawbox.util import atomic, full_disk
@@ -200,5 +200,5 @@ def _publish(node: Runtime, version: Version, proven: Path, agent_image: Path) -
     return frozen
 
 
-def _limits(version: Version) -> Limits:
-    return Limits(cpu=version.cpu, memory_mb=version.memory_mb)
+def _limits(version: Version) -> ResourceLimits:
+    return ResourceLimits(cpu=version.cpu, memory_mb=version.memory_mb)

@@ -7,7 +7,7 @@ import functools
 
 from thawbox import guest, ids
 from thawbox.guest import GuestError
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container
 from thawbox.node.runtime import Runtime
 from thawbox.snapshots import manifest as versions
@@ -26,7 +26,7 @@ async def create(node: Runtime, version: Version) -> Container:
     return await node.create(
         name,
         root=root_of(node, version),
-        limits=Limits(cpu=version.cpu, memory_mb=version.memory_mb),
+        limits=ResourceLimits(cpu=version.cpu, memory_mb=version.memory_mb),
         disk_gb=version.disk_gb,
         agent_image=node.layout.runtime / version.snapshot.agent_image,
         hostname=name,
