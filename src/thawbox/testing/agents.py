@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from thawbox import guest
-from thawbox.guest import Completed, Endpoint, Event, Exit, GuestError, Stdout
+from thawbox.guest import Completed, Endpoint, Event, Exit, Stdout
 
 from .runtime import FakeContainer, FakeRuntime
 
@@ -29,7 +29,7 @@ class FakeAgents:
     """commands that do not end"""
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     """set when a command runs that does not end"""
-    refusals: dict[str, GuestError] = field(default_factory=dict)
+    refusals: dict[str, Exception] = field(default_factory=dict)
     """operation -> error"""
     passes: bool = True
     """whether ready checks pass"""
