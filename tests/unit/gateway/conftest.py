@@ -2,10 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 
-import thawbox.agent
+from tests.support.agent import run_agent
 from thawbox import ids
 from thawbox.gateway.app import create_gateway
 from thawbox.gateway.context import GatewayContext
@@ -37,33 +33,12 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 
     Its address is not 127.0.0.1, so that programs that listen there stand for those that listen on loopback alone.
     """
-    root = tmp_path_factory.mktemp("root")
-    (root / "etc").mkdir()
-    for name in ("passwd", "group"):
-        shutil.copy(f"/etc/{name}", root / "etc")
-    secret = secrets.token_hex(32)
-    with subprocess.Popen(
-        [
-            *(
-                sys.executable,
-                *("-I", "-S", Path(thawbox.agent.__file__).with_name("agent.py")),
-                "--bind",
-                "127.0.0.2",
-                "--port",
-                "0",
-                "--print-port",
-            ),
-            *("--root", str(root)),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(secret.encode() + b"\n")
-        process.stdin.flush()
-        yield Endpoint("127.0.0.2", int(process.stdout.readline()), secret)
-        process.kill()
+    root = tmp_path_factory.mktemp("agent") / "root"
+    passwd, group = (Path(f"/etc/{name}").read_text() for name in ("passwd", "group"))
+    for running in run_agent(
+        root, tmp_path_factory.getbasetemp(), address="127.0.0.2", passwd=passwd, group=group
+    ):
+        yield running.endpoint
 
 
 @dataclass

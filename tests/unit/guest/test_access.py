@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.agent import Agent
 from thawbox import guest
 from thawbox.agent import protocol
 from thawbox.errors import GuestFault
 from thawbox.guest import Endpoint, GuestError, channel
 from thawbox.guest.channel import connect
-
-from .conftest import Agent
 
 
 async def answer_to(endpoint: Endpoint, data: bytes) -> bytes:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.agent import Agent
 from thawbox import guest
 from thawbox.agent import protocol
 from thawbox.errors import GuestFault, GuestUnreachable
 from thawbox.guest import Endpoint, Exit, GuestError, Stderr, Stdout, commands, jobs
 from thawbox.guest.channel import connect
-
-from .conftest import Agent
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.agent import Agent, run_agent
 from thawbox import guest
 from thawbox.guest import Endpoint, GuestError
 from thawbox.guest.channel import connect
-
-from .conftest import Agent, run_agent
 
 
 async def test_init_gives_names_and_may_be_repeated(own_agent: Agent) -> None:

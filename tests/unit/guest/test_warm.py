@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 
 import thawbox.agent
+from tests.support.agent import Agent, run_agent
 from thawbox import guest
 from thawbox.guest import Completed, Endpoint, GuestError
 from thawbox.guest.channel import ask
-
-from .conftest import Agent, run_agent
 
 PYTHON = Path(thawbox.agent.__file__).parent / "python"
 WARM = [sys.executable, str(PYTHON / "warm.py")]
