@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from . import children, files
+from . import children, files, spawn
 from .environment import DEFAULT_PATH, Environment, variables
 from .wire import Refused, integer, text
 
@@ -97,7 +97,7 @@ def describe(request: Request, shared: dict[str, str], root: str) -> Object:
         "machine": system.machine,
         "hostname": system.nodename,
         "cpu_model": _cpu_model(),
-        "programs": [name for name in names if children.find(os.fsencode(name), path) is not None],
+        "programs": [name for name in names if spawn.find(os.fsencode(name), path) is not None],
     }
 
 

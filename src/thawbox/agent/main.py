@@ -25,6 +25,7 @@ from . import (
     copy,
     dial,
     environment,
+    file_write,
     files,
     jobs,
     machine,
@@ -197,7 +198,7 @@ def _answer(agent: _Agent, connection: Connection, line: bytes) -> None:
     except protocol.ProtocolError as error:
         _say(connection, "INVALID", str(error))
     except OSError as error:
-        told = files.refused(error, os.fsdecode(error.filename) if error.filename else "failed")
+        told = files.operation_error(error, os.fsdecode(error.filename) if error.filename else "failed")
         _say(connection, told.code, told.message)
     except Exception as error:  # a fault of ours must not end process 1
         _say(connection, "INTERNAL", f"{type(error).__name__}: {error}")
@@ -244,7 +245,7 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             files.read(connection, request)
             return None
         case "write":
-            return files.write(connection, request, agent.root)
+            return file_write.write(connection, request, agent.root)
         case "stat":
             return files.stat_path(request)
         case "list":
