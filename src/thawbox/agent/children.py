@@ -4,7 +4,7 @@ import _thread
 import os
 import time
 
-from .wire import Refused, integer
+from .wire import OperationError, integer
 
 SIGKILL = 9  # the ``signal`` module costs 1 MB
 KEPT_STATUSES = 1024
@@ -122,14 +122,14 @@ def status(request: dict[str, object]) -> dict[str, object]:
     """``status``: whether a detached command runs, and its exit code if not.
 
     Raises:
-        Refused: NO_PROCESS: no detached command has, or recently had, this pid.
+        OperationError: NO_PROCESS: no detached command has, or recently had, this pid.
     """
     pid = integer(request, "pid", None) or 0
     with lock:
         if (child := running.get(pid)) is not None and child.detached:
             return {"running": True, "code": None}
         if pid not in _finished:
-            raise Refused("NO_PROCESS", f"no detached command has pid {pid}")
+            raise OperationError("NO_PROCESS", f"no detached command has pid {pid}")
         return {"running": False, "code": _finished[pid]}
 
 

@@ -5,16 +5,16 @@ import os
 from . import protocol, spawn
 from .program import RESULT_FD, Program, program_of
 from .relay import OutputStream, RunningCommand, attend, not_started
-from .wire import Connection, Refused, integer, text
+from .wire import ClientConnection, OperationError, integer, text
 
 Request = dict[str, object]
 
 
-def serve(connection: Connection, request: Request, shared: dict[str, str], root: str) -> None:
+def serve(connection: ClientConnection, request: Request, shared: dict[str, str], root: str) -> None:
     """Run the command that ``request`` describes and send its output on ``connection`` until it has ended.
 
     Raises:
-        Refused: the request cannot be carried out as it is.
+        OperationError: the request cannot be carried out as it is.
         UnknownUser: of ``users``.
     """
     detached = bool(request.get("detach"))
@@ -27,7 +27,7 @@ def serve(connection: Connection, request: Request, shared: dict[str, str], root
         program.remove_scratch()
 
 
-def _serve(connection: Connection, program: Program, request: Request, detached: bool) -> None:
+def _serve(connection: ClientConnection, program: Program, request: Request, detached: bool) -> None:
     try:
         run = _start(program, request, detached)
     except spawn.StartError as error:
@@ -93,5 +93,5 @@ def _log(request: Request) -> list[int]:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o644)
     except OSError as error:
-        raise Refused("INVALID", f"log file {path!r} cannot be opened: {error.strerror}") from None
+        raise OperationError("INVALID", f"log file {path!r} cannot be opened: {error.strerror}") from None
     return [fd, os.dup(fd)]

@@ -8,7 +8,7 @@ import os
 import sys
 
 from . import children, environment, protocol, spawn
-from .wire import Connection, Refused
+from .wire import ClientConnection, OperationError
 
 REPLY_MAX = 64 * 1024
 
@@ -28,12 +28,12 @@ def program(name: str) -> list[str]:
     return [*interpreter(), launcher, name]
 
 
-def place(connection: Connection, request: dict[str, object], root: str) -> dict[str, object]:
+def place(connection: ClientConnection, request: dict[str, object], root: str) -> dict[str, object]:
     """Receive a tar stream in DATA frames and put its members where Docker's COPY would.
 
     Raises:
-        Refused: the error that the program reports.
-        Gone: the client closed before END.
+        OperationError: the error that the program reports.
+        ClientGone: the client closed before END.
     """
     options = {
         "dest": request.get("dest"),
@@ -77,16 +77,16 @@ def place(connection: Connection, request: dict[str, object], root: str) -> dict
         reply or b'{"code":"INTERNAL","message":"copying ended without a result"}'
     )
     if "code" in answer:
-        raise Refused(str(answer["code"]), str(answer.get("message")))
+        raise OperationError(str(answer["code"]), str(answer.get("message")))
     return answer
 
 
-def _forward(connection: Connection, pipe: int) -> None:
+def _forward(connection: ClientConnection, pipe: int) -> None:
     def write(piece: memoryview) -> None:
         while piece:
             piece = piece[os.write(pipe, piece) :]
 
     try:  # noqa: SIM105
-        connection.take_stream(write)
+        connection.receive_stream(write)
     except BrokenPipeError:  # it has reported an error
         pass

@@ -5,10 +5,10 @@ import os
 from . import protocol
 from .files import Object, Request, make_folders, must_be_regular
 from .users import User, look_up
-from .wire import Connection, Refused, integer, text
+from .wire import ClientConnection, OperationError, integer, text
 
 
-def write(connection: Connection, request: Request, root: str) -> Object:
+def write(connection: ClientConnection, request: Request, root: str) -> Object:
     """Receive DATA until END and put it at ``path``, whole or not at all.
 
     Instead of ``path``, ``late`` may name a folder in which the file waits (``/`` if it does not exist), and END
@@ -17,8 +17,8 @@ def write(connection: Connection, request: Request, root: str) -> Object:
     overwritten one keeps its owner, and its mode unless the request has one.
 
     Raises:
-        Refused: IS_DIRECTORY, NOT_REGULAR, ALREADY_EXISTS, or an errno (ENOSPC).
-        Gone: the client closed before END.
+        OperationError: IS_DIRECTORY, NOT_REGULAR, ALREADY_EXISTS, or an errno (ENOSPC).
+        ClientGone: the client closed before END.
     """
     user = look_up(text(request, "user"), root) if request.get("user") is not None else None
     target = None
@@ -63,9 +63,9 @@ def _target(request: Request, place: Request, user: User | None) -> str:
     if old is not None:
         must_be_regular(path, old)
         if not request.get("overwrite", True):
-            raise Refused("ALREADY_EXISTS", f"{path} already exists")
+            raise OperationError("ALREADY_EXISTS", f"{path} already exists")
     if path.endswith("/"):
-        raise Refused("IS_DIRECTORY", f"{path} names a folder")
+        raise OperationError("IS_DIRECTORY", f"{path} names a folder")
     if request.get("mkdirs", True):
         for made in make_folders(os.path.dirname(target)):
             if user is not None:
@@ -115,7 +115,7 @@ def _state(path: str) -> os.stat_result | None:
         return None
 
 
-def _receive(connection: Connection, fd: int) -> tuple[int, bytes]:
+def _receive(connection: ClientConnection, fd: int) -> tuple[int, bytes]:
     """Write DATA to ``fd`` until END; returns the number of bytes and the payload of END."""
     size = 0
 
@@ -124,7 +124,7 @@ def _receive(connection: Connection, fd: int) -> tuple[int, bytes]:
         _write_all(fd, piece)
         size += len(piece)
 
-    end = connection.take_stream(store)
+    end = connection.receive_stream(store)
     return size, end
 
 

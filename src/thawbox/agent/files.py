@@ -9,7 +9,7 @@ import stat
 
 from . import protocol
 from .users import look_up
-from .wire import Connection, Refused, integer, text
+from .wire import ClientConnection, OperationError, integer, text
 
 Request = dict[str, object]
 Object = dict[str, object]
@@ -28,18 +28,18 @@ _TYPES = {
 _CODES = {errno.ENOENT: "NOT_FOUND", errno.EEXIST: "ALREADY_EXISTS", errno.EISDIR: "IS_DIRECTORY"}
 
 
-def operation_error(error: OSError, path: str) -> Refused:
+def operation_error(error: OSError, path: str) -> OperationError:
     """The client's view of an operating system error: NOT_FOUND and the like, else the errno's name."""
     number = error.errno or 0
     code = _CODES.get(number) or errno.errorcode.get(number, "EIO")
-    return Refused(code, f"{path}: {(error.strerror or str(error)).lower()}")
+    return OperationError(code, f"{path}: {(error.strerror or str(error)).lower()}")
 
 
-def read(connection: Connection, request: Request) -> None:
+def read(connection: ClientConnection, request: Request) -> None:
     """Send RESULT with the file's state, DATA, END.
 
     Raises:
-        Refused: NOT_FOUND, IS_DIRECTORY, NOT_REGULAR, or an errno.
+        OperationError: NOT_FOUND, IS_DIRECTORY, NOT_REGULAR, or an errno.
     """
     path = text(request, "path")
     offset = integer(request, "offset", 0) or 0
@@ -58,7 +58,7 @@ def read(connection: Connection, request: Request) -> None:
         os.close(fd)
 
 
-def _send(connection: Connection, fd: int, left: int | None) -> None:
+def _send(connection: ClientConnection, fd: int, left: int | None) -> None:
     """Send the rest of ``fd`` as DATA, at most ``left`` bytes, through one buffer: fresh memory is slow in here."""
     with memoryview(bytearray(protocol.HEADER + protocol.BLOCK)) as buffer:
         while left is None or left > 0:
@@ -74,12 +74,12 @@ def _send(connection: Connection, fd: int, left: int | None) -> None:
 
 def must_be_regular(path: str, state: os.stat_result) -> None:
     """Raises:
-    Refused: IS_DIRECTORY or NOT_REGULAR: ``path`` is not a regular file.
+    OperationError: IS_DIRECTORY or NOT_REGULAR: ``path`` is not a regular file.
     """
     if stat.S_ISDIR(state.st_mode):
-        raise Refused("IS_DIRECTORY", f"{path} is a folder")
+        raise OperationError("IS_DIRECTORY", f"{path} is a folder")
     if not stat.S_ISREG(state.st_mode):
-        raise Refused("NOT_REGULAR", f"{path} is not a regular file")
+        raise OperationError("NOT_REGULAR", f"{path} is not a regular file")
 
 
 def make_folders(path: str, mode: int = 0o755) -> list[str]:
@@ -99,7 +99,7 @@ def stat_path(request: Request) -> Object:
     """The state of ``path``; of a link itself unless ``follow``.
 
     Raises:
-        Refused: NOT_FOUND or an errno.
+        OperationError: NOT_FOUND or an errno.
     """
     return describe_path(text(request, "path"), bool(request.get("follow")))
 
@@ -128,11 +128,11 @@ def _describe(state: os.stat_result) -> Object:
     }
 
 
-def list_folder(connection: Connection, request: Request) -> None:
+def list_folder(connection: ClientConnection, request: Request) -> None:
     """Send DATA frames, each a JSON list of entries sorted by name, then END.
 
     Raises:
-        Refused: NOT_FOUND, ENOTDIR, or another errno.
+        OperationError: NOT_FOUND, ENOTDIR, or another errno.
     """
     path = text(request, "path")
     names = sorted(os.listdir(path))
@@ -151,7 +151,7 @@ def mkdir(request: Request, root: str) -> Object:
     """Make a folder; with ``parents`` an existing one is fine. New folders belong to ``user``.
 
     Raises:
-        Refused: ALREADY_EXISTS, NOT_FOUND, or another errno.
+        OperationError: ALREADY_EXISTS, NOT_FOUND, or another errno.
     """
     path = text(request, "path")
     user = look_up(text(request, "user"), root) if request.get("user") is not None else None
@@ -186,7 +186,7 @@ def remove(request: Request) -> Object:
     """Remove a file, a link, an empty folder, or with ``recursive`` a folder and all in it.
 
     Raises:
-        Refused: NOT_FOUND, ENOTEMPTY, or another errno.
+        OperationError: NOT_FOUND, ENOTEMPTY, or another errno.
     """
     path = text(request, "path")
     state = os.lstat(path)
@@ -194,7 +194,7 @@ def remove(request: Request) -> Object:
         os.unlink(path)
         return {}
     if is_root(path):
-        raise Refused("INVALID", "/ cannot be removed")
+        raise OperationError("INVALID", "/ cannot be removed")
     if request.get("recursive"):
         # fwalk holds folders by descriptor: swapping one for a link does not lead out of the tree.
         for _, folders, files, fd in os.fwalk(path, topdown=False, follow_symlinks=False):

@@ -12,7 +12,7 @@ import time
 from . import children, protocol, spawn
 from .job_output import OutputCollector
 from .program import Program, program_of
-from .wire import Connection, Refused, integer, text
+from .wire import ClientConnection, OperationError, integer, text
 
 Request = dict[str, object]
 
@@ -69,20 +69,22 @@ _lock = _thread.allocate_lock()
 _jobs: dict[str, JobRecord] = {}
 
 
-def start(connection: Connection, request: Request, shared: dict[str, str], root: str) -> dict[str, object]:
+def start(
+    connection: ClientConnection, request: Request, shared: dict[str, str], root: str
+) -> dict[str, object]:
     """``job``: start a program. With ``stdin``, its input follows as DATA and END.
 
     ``id`` is chosen by the client; ``meta`` is an object that reports repeat. A program that cannot be started becomes
     a job that has failed already.
 
     Raises:
-        Refused: TOO_MANY jobs run, EXISTS already, or as ``program_of``.
+        OperationError: TOO_MANY jobs run, EXISTS already, or as ``program_of``.
     """
     name, meta = text(request, "id"), request.get("meta") or {}
     if len(name) > 64 or not (name.isascii() and name.isalnum()):
-        raise Refused("INVALID", "id must be up to 64 letters and digits")
+        raise OperationError("INVALID", "id must be up to 64 letters and digits")
     if not isinstance(meta, dict) or len(protocol.encode_json(meta)) > META_MAX:
-        raise Refused("INVALID", f"meta must be an object of at most {META_MAX} bytes")
+        raise OperationError("INVALID", f"meta must be an object of at most {META_MAX} bytes")
     program = program_of(request, shared, root)
     folder = root + FOLDER
     os.makedirs(folder, 0o700, exist_ok=True)
@@ -90,9 +92,11 @@ def start(connection: Connection, request: Request, shared: dict[str, str], root
     with _lock:
         _forget()
         if name in _jobs:
-            raise Refused("EXISTS", f"there is a job {name} already")
+            raise OperationError("EXISTS", f"there is a job {name} already")
         if sum(other.ended is None for other in _jobs.values()) >= RUNNING_MAX:
-            raise Refused("TOO_MANY", f"{RUNNING_MAX} jobs are running already: wait for one, or kill one")
+            raise OperationError(
+                "TOO_MANY", f"{RUNNING_MAX} jobs are running already: wait for one, or kill one"
+            )
         _jobs[name] = job
     try:
         _start(connection, request, program, job)
@@ -104,7 +108,7 @@ def start(connection: Connection, request: Request, shared: dict[str, str], root
     return {"id": job.id, "pid": job.pid, "started": job.started}
 
 
-def _start(connection: Connection, request: Request, program: Program, job: JobRecord) -> None:
+def _start(connection: ClientConnection, request: Request, program: Program, job: JobRecord) -> None:
     if request.get("scratch"):
         program.make_scratch()
     fds: list[int] = []
@@ -138,7 +142,7 @@ def _start(connection: Connection, request: Request, program: Program, job: JobR
         except RuntimeError:
             children.kill_session(job.child)
             collector.close()
-            raise Refused("EAGAIN", "the agent has no thread left for another job") from None
+            raise OperationError("EAGAIN", "the agent has no thread left for another job") from None
     finally:
         for fd in fds:
             os.close(fd)
@@ -153,7 +157,7 @@ def _create(path: str) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _input(connection: Connection, path: str) -> int:
+def _input(connection: ClientConnection, path: str) -> int:
     """Receive the client's DATA into a file at ``path`` and unlink it; returns a descriptor for reading."""
     writing = _create(path)
     try:
@@ -165,7 +169,7 @@ def _input(connection: Connection, path: str) -> int:
                 if kind == protocol.END:
                     return reading
                 if kind != protocol.DATA:
-                    raise Refused("INVALID", f"a frame of kind {kind} where input was expected")
+                    raise OperationError("INVALID", f"a frame of kind {kind} where input was expected")
                 view = memoryview(payload)
                 while view:
                     view = view[os.write(writing, view) :]
@@ -198,11 +202,11 @@ def _drop(job: JobRecord) -> None:
             pass
 
 
-def report(connection: Connection, request: Request) -> None:
+def report(connection: ClientConnection, request: Request) -> None:
     """``jobs``: one DATA frame for each job, or for the one with ``id``, oldest first; then END.
 
     Raises:
-        Refused: NO_JOB.
+        OperationError: NO_JOB.
     """
     with _lock:
         _forget()
@@ -211,7 +215,7 @@ def report(connection: Connection, request: Request) -> None:
         name = text(request, "id")
         jobs = [job for job in jobs if job.id == name]
         if not jobs:
-            raise Refused("NO_JOB", f"there is no job {name}")
+            raise OperationError("NO_JOB", f"there is no job {name}")
     tail = integer(request, "tail", TAIL) or 0
     for job in jobs:
         connection.send(protocol.DATA, protocol.encode_json(_describe(job, min(tail, TAIL))))
@@ -255,7 +259,7 @@ def kill(request: Request) -> dict[str, object]:
     """``kill``: send SIGKILL to the session of the job ``id``, or to the process ``pid``; wait for a job's end.
 
     Raises:
-        Refused: NO_PROCESS.
+        OperationError: NO_PROCESS.
     """
     name, pid = request.get("id"), integer(request, "pid", None)
     with _lock:
@@ -272,4 +276,4 @@ def kill(request: Request) -> dict[str, object]:
         return {"id": job.id, "killed": job.killed}
     if name is None and pid is not None and children.kill(pid):
         return {"id": None, "killed": True}
-    raise Refused("NO_PROCESS", f"there is no process {name if name is not None else pid}")
+    raise OperationError("NO_PROCESS", f"there is no process {name if name is not None else pid}")

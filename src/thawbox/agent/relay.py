@@ -10,7 +10,7 @@ import time
 
 from . import children, protocol
 from .spawn import StartError
-from .wire import Connection
+from .wire import ClientConnection
 
 TYPE_CHECKING = False  # typing costs memory
 
@@ -68,14 +68,14 @@ class RunningCommand:
         self.streams = []
 
 
-def not_started(connection: Connection, error: StartError) -> None:
+def not_started(connection: ClientConnection, error: StartError) -> None:
     """Report as a shell would that the program could not be started: STARTED, STDERR, EXIT."""
     connection.send_object(protocol.STARTED, {"pid": 0})
     connection.send(protocol.STDERR, error.message.encode("utf-8", "replace") + b"\n")
     connection.send_object(protocol.EXIT, _exit(error.code, None, False, False, 0.0))
 
 
-def attend(connection: Connection, run: RunningCommand, detached: bool = False) -> None:
+def attend(connection: ClientConnection, run: RunningCommand, detached: bool = False) -> None:
     """Send STARTED, output and EXIT of a command that has been started; then free what it needed."""
     try:
         run.outgoing += protocol.encode_object(protocol.STARTED, {"pid": run.child.pid})
@@ -89,7 +89,7 @@ def attend(connection: Connection, run: RunningCommand, detached: bool = False) 
         run.close()
 
 
-def _relay(connection: Connection, run: RunningCommand) -> bool:
+def _relay(connection: ClientConnection, run: RunningCommand) -> bool:
     """Move bytes until the command is over; False if the client has closed the connection."""
     sock = connection.sock
     socket_fd = sock.fileno()
@@ -164,7 +164,7 @@ def _wait_ms(run: RunningCommand) -> int | None:
     return max(0, int((until - time.monotonic()) * 1000) + 1)
 
 
-def _receive(connection: Connection, run: RunningCommand, data: bytes) -> bool:
+def _receive(connection: ClientConnection, run: RunningCommand, data: bytes) -> bool:
     """Handle the client's frames; False if one is not allowed."""
     try:
         frames = connection.take(data)

@@ -10,7 +10,7 @@ import termios
 from . import children, protocol, relay, spawn
 from .program import program_of
 from .users import User
-from .wire import Connection, Refused
+from .wire import ClientConnection, OperationError
 
 SIDE_MAX = 1000
 """Most rows or columns: curses programs allocate memory for all of them."""
@@ -18,13 +18,13 @@ SIDE_MAX = 1000
 Request = dict[str, object]
 
 
-def serve(connection: Connection, request: Request, environment: dict[str, str], root: str) -> None:
+def serve(connection: ClientConnection, request: Request, environment: dict[str, str], root: str) -> None:
     """Run the command that ``request`` describes, or a login shell, on a terminal of ``rows`` and ``cols``.
 
     Output comes as STDOUT; STDIN is what is typed; RESIZE sets the size. The session ends with the connection.
 
     Raises:
-        Refused: the request cannot be carried out as it is.
+        OperationError: the request cannot be carried out as it is.
         UnknownUser: of ``users``.
     """
     program = program_of(request, environment, root, _login_shell())
@@ -82,7 +82,7 @@ def _open(request: Request, user: User | None) -> tuple[int, int]:
 def _side(request: Request, name: str) -> int:
     side = request.get(name)
     if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= SIDE_MAX:
-        raise Refused("INVALID", f"{name} must be a whole number between 1 and {SIDE_MAX}")
+        raise OperationError("INVALID", f"{name} must be a whole number between 1 and {SIDE_MAX}")
     return side
 
 

@@ -17,7 +17,7 @@ from . import children, machine, protocol, spawn
 from .fork_server import ForkServerSpec
 from .program import RESULT_FD, program_of
 from .users import User
-from .wire import Refused, integer
+from .wire import OperationError, integer
 
 TYPE_CHECKING = False  # typing costs memory
 
@@ -78,17 +78,17 @@ def start(request: dict[str, object], shared: dict[str, str], root: str) -> dict
     ``memory`` is what the sandbox may use, bytes.
 
     Raises:
-        Refused: WARM_FAILED: it ended, or takes too long; with its error output. INVALID; as ``program_of``.
+        OperationError: WARM_FAILED: it ended, or takes too long; with its error output. INVALID; as ``program_of``.
         UnknownUser: of ``users``.
     """
     global _spec, _server
     modules = request.get("modules")
     if not isinstance(modules, list) or not all(isinstance(name, str) and name for name in modules):
-        raise Refused("INVALID", "modules must be a list of names")
+        raise OperationError("INVALID", "modules must be a list of names")
     program = program_of(request, shared, root)
     interpreter = spawn.find(program.argv[0], program.env.get(b"PATH", b""), program.cwd)
     if interpreter is None:
-        raise Refused("WARM_FAILED", f"{os.fsdecode(program.argv[0])}: command not found")
+        raise OperationError("WARM_FAILED", f"{os.fsdecode(program.argv[0])}: command not found")
     count = integer(request, "count", COUNT) or COUNT
     spec = ForkServerSpec(program, interpreter, modules, count, integer(request, "memory", None))
     _server = _started(spec)
@@ -101,7 +101,7 @@ def _started(spec: ForkServerSpec) -> _ForkServer:
     """A fork server whose children wait.
 
     Raises:
-        Refused: WARM_FAILED.
+        OperationError: WARM_FAILED.
     """
     made = _ForkServer()
     program = spec.program
@@ -120,7 +120,7 @@ def _started(spec: ForkServerSpec) -> _ForkServer:
     except (spawn.StartError, OSError) as error:
         os.close(output)
         made.close()
-        raise Refused("WARM_FAILED", str(error)) from None
+        raise OperationError("WARM_FAILED", str(error)) from None
     finally:
         made.child_claims.close()
         os.close(made.child_idle)
@@ -131,7 +131,7 @@ def _started(spec: ForkServerSpec) -> _ForkServer:
             children.kill_session(child)
             made.close()
             os.set_blocking(output, False)
-            raise Refused("WARM_FAILED", _all_of(output) or f"not ready after {START_SECONDS:g} s")
+            raise OperationError("WARM_FAILED", _all_of(output) or f"not ready after {START_SECONDS:g} s")
     finally:
         os.close(output)
         os.close(watched)
@@ -210,7 +210,7 @@ def _restart(spec: ForkServerSpec, dead: _ForkServer) -> None:
         with _lock:
             _server = made
             dead.close()
-    except (Refused, OSError):
+    except (OperationError, OSError):
         pass  # programs get new interpreters; after the pause a claim tries again
     finally:
         _Restarts.not_before = time.monotonic() + RESTART_PAUSE_SECONDS * 4 ** (_Restarts.failed - 1)

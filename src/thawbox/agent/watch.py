@@ -6,14 +6,14 @@ The agent imports this with the first watch.
 import os
 
 from . import copy, protocol, relay, spawn
-from .wire import Connection, text
+from .wire import ClientConnection, text
 
 
-def serve(connection: Connection, request: dict[str, object]) -> None:
+def serve(connection: ClientConnection, request: dict[str, object]) -> None:
     """Send changes below ``path`` as STDOUT, in lines of ``watch_program``, until the client closes the connection.
 
     Raises:
-        Refused: of the path, or an errno (NOT_FOUND).
+        OperationError: of the path, or an errno (NOT_FOUND).
     """
     path = os.path.realpath(text(request, "path"), strict=True)
     argv = [*copy.program("watch_program"), path]
