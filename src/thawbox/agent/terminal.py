@@ -66,7 +66,7 @@ def _login_shell() -> list[bytes]:
 
 def _open(request: Request, user: User | None) -> tuple[int, int]:
     """A new terminal: the agent's end and the program's end, which belongs to ``user`` as after a login."""
-    rows, cols = _side(request, "rows"), _side(request, "cols")
+    rows, cols = _side("rows", request.get("rows")), _side("cols", request.get("cols"))
     agent_end, program_end = os.openpty()
     try:
         termios.tcsetwinsize(agent_end, (rows, cols))
@@ -79,8 +79,7 @@ def _open(request: Request, user: User | None) -> tuple[int, int]:
     return agent_end, program_end
 
 
-def _side(request: Request, name: str) -> int:
-    side = request.get(name)
+def _side(name: str, side: object) -> int:
     if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= SIDE_MAX:
         raise OperationError("INVALID", f"{name} must be a whole number between 1 and {SIDE_MAX}")
     return side
