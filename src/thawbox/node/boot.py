@@ -11,6 +11,7 @@ from pathlib import Path
 
 from thawbox import processes
 from thawbox.state import Layout
+from thawbox.util import atomic
 
 
 async def discard_stale_records(layout: Layout) -> bool:
@@ -25,9 +26,7 @@ async def discard_stale_records(layout: Layout) -> bool:
         await processes.run(["umount", "-n", layout.containers / "null-netns"], check=False)
         shutil.rmtree(layout.containers)
         layout.containers.mkdir(mode=0o700)
-    half_made = note.with_suffix(".new")
-    half_made.write_text(now)
-    half_made.rename(note)
+    atomic.write_text(note, now)
     return earlier
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from thawbox import processes
+from thawbox.util import atomic
 
 
 async def make(tree: Path, image: Path) -> None:
@@ -17,15 +17,10 @@ async def make(tree: Path, image: Path) -> None:
     Raises:
         RuntimeFault: mkfs.erofs failed or took longer than 30 minutes; there is no ``image`` then.
     """
-    half_made = image.with_suffix(".partial")
-    try:
+    with atomic.replacing(image) as unfinished:
         await processes.run(
-            ["mkfs.erofs", "-x-1", "-E", "noinline_data", "--quiet", half_made, tree],
+            ["mkfs.erofs", "-x-1", "-E", "noinline_data", "--quiet", unfinished, tree],
             timeout_s=1800,
             die_with_parent=True,
         )
-        with open(half_made, "rb") as file:
-            os.fsync(file.fileno())
-        half_made.rename(image)
-    finally:
-        half_made.unlink(missing_ok=True)
+        atomic.sync(unfinished)

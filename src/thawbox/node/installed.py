@@ -34,7 +34,7 @@ def installed_runsc(settings: Settings) -> Path:
     for candidate in candidates:
         if candidate is not None and candidate.exists():
             return candidate.resolve()
-    raise RuntimeFault("runsc is not installed: run scripts/setup, or set THAWBOX_RUNSC to its path")
+    raise RuntimeFault("runsc is not installed: run sudo thaw setup, or set THAWBOX_RUNSC to its path")
 
 
 def agent_image(settings: Settings) -> Path:

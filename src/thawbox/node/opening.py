@@ -12,6 +12,7 @@ from thawbox import processes
 from thawbox.errors import RuntimeFault
 from thawbox.settings import Settings
 from thawbox.state import Layout
+from thawbox.util import atomic
 
 from . import boot, cgroups, firewall, installed, reaper, slots
 from .containers import Node
@@ -80,7 +81,6 @@ def _copy_ca(settings: Settings, layout: Layout) -> None:
     if source is None or not source.exists():
         target.unlink(missing_ok=True)
         return
-    half_made = folder / ".ca"
-    shutil.copyfile(source, half_made)
-    half_made.chmod(0o644)
-    half_made.rename(target)
+    with atomic.replacing(target) as unfinished:
+        shutil.copyfile(source, unfinished)
+        unfinished.chmod(0o644)
