@@ -1,4 +1,4 @@
-"""ResourceLimits of CPU, memory and processes: one cgroup per sandbox or build step, for cgroup v1 and v2.
+"""Limits of CPU, memory and processes: one cgroup per sandbox or build step, for cgroup v1 and v2.
 
 runsc does not manage them: it is started inside one (``gvisor.Runsc.create``), and what it starts inherits it.
 Source of the files' names: the kernel's documentation, ``admin-guide/cgroup-v1`` and ``admin-guide/cgroup-v2``.

@@ -1,4 +1,4 @@
-"""Events of sandboxes, for clients that follow a stream (contract B.13)."""
+"""Events of sandboxes, for clients that follow a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which change of state is allowed in which state (contract D)."""
+"""Which change of state is allowed in which state.
+
+The table: docs/reference/compatibility/sandboxes.md#states.
+"""
 
 from __future__ import annotations
 

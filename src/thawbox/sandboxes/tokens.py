@@ -1,4 +1,7 @@
-"""Sandbox tokens: JWTs that give access to one sandbox at the gateway (contract A.2)."""
+"""Sandbox tokens: JWTs that give access to one sandbox at the gateway.
+
+What clients rely on: docs/reference/compatibility/conventions.md#sandbox-tokens.
+"""
 
 from __future__ import annotations
 

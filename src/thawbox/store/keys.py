@@ -1,4 +1,6 @@
-"""API keys: ``hopx_live_<12 letters and digits>.<43 letters and digits>`` (contract A.2).
+"""API keys: ``hopx_live_<12 letters and digits>.<43 letters and digits>``.
+
+Why letters and digits alone: docs/reference/compatibility/conventions.md#api-keys.
 
 Only a hash of a key is stored. The part before the dot finds the row; the hash is compared in constant time.
 """

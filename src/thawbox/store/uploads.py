@@ -1,4 +1,4 @@
-"""Uploads: files that COPY steps use, announced by one request and sent by another (contract C.2)."""
+"""Uploads: files that COPY steps use, announced by one request and sent by another."""
 
 from __future__ import annotations
 

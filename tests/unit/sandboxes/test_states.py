@@ -1,4 +1,4 @@
-"""The state table (contract D), row by row, and what happens on the way."""
+"""The state table (docs/reference/compatibility/sandboxes.md#states), row by row, and what happens on the way."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Features(TypedDict):
     commands: bool
 
 
-class Health(Traced):
+class HealthAnswer(Traced):
     """The gateway's health; with a token the sandbox's, which has an id, features and streams, too."""
 
     status: Literal["healthy"]
@@ -45,7 +45,7 @@ class Health(Traced):
     active_streams: NotRequired[int]
 
 
-class Root(Traced):
+class RootAnswer(Traced):
     """Name and version of the gateway. ``endpoints``: a name for each path -> its methods and the path."""
 
     name: str
@@ -61,7 +61,7 @@ class Pong(TypedDict):
     message: str
 
 
-class Info(Traced):
+class InfoAnswer(Traced):
     """The sandbox, its agent, and what it can do."""
 
     vm_id: str
@@ -109,14 +109,14 @@ class NetworkInterface(TypedDict):
     ip: str
 
 
-class Network(TypedDict):
+class SandboxNetwork(TypedDict):
     """The sandbox's network."""
 
     interfaces: list[NetworkInterface]
     hostname: str
 
 
-class Environment(TypedDict):
+class ProgramEnvironment(TypedDict):
     """What a program of the sandbox starts with."""
 
     shell: str
@@ -143,7 +143,7 @@ class SpaceUsage(TypedDict):
     usage_percent: float
 
 
-class Usage(TypedDict):
+class MachineUsage(TypedDict):
     """What the sandbox's machine uses."""
 
     cpu: CpuUsage
@@ -157,10 +157,10 @@ class SystemAnswer(Stamped):
 
     os: OperatingSystem
     hardware: Hardware
-    network: Network
-    environment: Environment
+    network: SandboxNetwork
+    environment: ProgramEnvironment
     capabilities: list[str]
-    metrics: Usage
+    metrics: MachineUsage
     uptime: str
 
 
@@ -220,7 +220,7 @@ class MetricsFields(TypedDict):
     requests_total: dict[str, int]
     avg_duration_ms: dict[str, float]
     p95_duration_ms: float
-    system: Usage
+    system: MachineUsage
     process: JobCounts
     cache: CacheCounts
     timestamp: str

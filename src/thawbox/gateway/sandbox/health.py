@@ -16,7 +16,7 @@ from thawbox.gateway.target import target_of
 from thawbox.guest import GuestError
 from thawbox.web.context import request_id
 
-from .answers import Health
+from .answers import HealthAnswer
 from .features import features_of
 
 router = APIRouter(tags=["health"])
@@ -24,7 +24,7 @@ router = APIRouter(tags=["health"])
 PING_S = 4.0  # the clients give up after 5 s
 
 
-@router.get("/health", responses=answers(Health))
+@router.get("/health", responses=answers(HealthAnswer))
 async def health(request: Request) -> JSONResponse:
     """Without a token: whether the gateway answers. With one: whether the agent in the sandbox does.
 
@@ -38,7 +38,7 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse(answer)
 
 
-async def _sandbox_health(request: Request) -> Health:
+async def _sandbox_health(request: Request) -> HealthAnswer:
     target = await target_of(request)
     try:
         await guest.ping(target.endpoint, timeout=PING_S)
@@ -53,7 +53,7 @@ async def _sandbox_health(request: Request) -> Health:
     }
 
 
-def _health(since: float) -> Health:
+def _health(since: float) -> HealthAnswer:
     seconds = max(0, int(time.time() - since))
     return {
         "status": "healthy",

@@ -19,7 +19,16 @@ from thawbox.guest import GuestError, System
 from thawbox.util.timestamps import rfc3339
 from thawbox.web.context import request_id
 
-from .answers import CacheCleared, CacheNumbers, CacheStats, Features, Info, Pong, Root, SystemAnswer
+from .answers import (
+    CacheCleared,
+    CacheNumbers,
+    CacheStats,
+    Features,
+    InfoAnswer,
+    Pong,
+    RootAnswer,
+    SystemAnswer,
+)
 from .features import features_of
 from .health import duration_text
 from .metrics import system_of
@@ -30,10 +39,10 @@ _PORT = "7777"
 """Where clients of the production service find the agent. Here it is behind the sandbox's address."""
 
 
-@router.get("/", responses=answers(Root))
+@router.get("/", responses=answers(RootAnswer))
 async def root(request: Request) -> JSONResponse:
     """Name, version and what is served; needs no token."""
-    answer: Root = {
+    answer: RootAnswer = {
         "name": "thawbox",
         "agent": "thawbox",
         "version": thawbox.__version__,
@@ -50,13 +59,13 @@ async def ping() -> JSONResponse:
     return JSONResponse(answer)
 
 
-@router.get("/info", responses=answers(Info))
+@router.get("/info", responses=answers(InfoAnswer))
 async def info(request: Request) -> JSONResponse:
     """The sandbox, its agent, and what it can do."""
     target = await target_of(request)
     system, features = await _described(target)
     seconds = max(0.0, time.time() - target.sandbox.created_at)
-    answer: Info = {
+    answer: InfoAnswer = {
         "vm_id": target.sandbox.id,
         "agent": "thawbox",
         "agent_version": thawbox.__version__,

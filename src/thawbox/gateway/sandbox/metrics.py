@@ -20,7 +20,7 @@ from thawbox.guest import GuestError
 from thawbox.util.timestamps import rfc3339
 from thawbox.web.context import request_id
 
-from .answers import MetricsAnswer, MetricsFields, SpaceUsage, Usage
+from .answers import MachineUsage, MetricsAnswer, MetricsFields, SpaceUsage
 from .counters import Counters, counters_of
 
 router = APIRouter(tags=["metrics"])
@@ -75,7 +75,7 @@ def _averages(counters: Counters) -> dict[str, float]:
     }
 
 
-async def system_of(target: Target) -> Usage:
+async def system_of(target: Target) -> MachineUsage:
     """What the sandbox's machine uses. Sizes are bytes.
 
     ``usage_percent`` of the CPU covers the time since the last call; at the first call, the time since the oldest
