@@ -12,17 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from .helpers.recipes import recipe, run
 from .server import Server
-
-BASE = {"type": "from", "image": "debian:12"}
-
-
-def run(command: str, **fields: Any) -> dict[str, Any]:
-    return {"type": "run", "command": command, **fields}
-
-
-def recipe(alias: str, *steps: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"alias": alias, "cpu": 1, "memory": 512, "diskGB": 2, "steps": [BASE, *steps], **fields}
 
 
 def steps_log(log: str) -> list[str]:

@@ -11,23 +11,10 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
+from .helpers.interpreter import DRAW, NAME, built, cell, post
 from .server import Sandbox, Server
 
-NAME = "code-interpreter"
-DRAW = (
-    "import random, uuid, numpy\n"
-    "print(random.random(), numpy.random.random(), uuid.uuid4(), uuid.uuid1(), sep='\\n')"
-)
-
-
-@pytest.fixture(scope="module")
-def built(server: Server) -> Server:
-    """A server that has it; building it takes a minute, so all tests share it."""
-    done = server.thaw("catalog", "build", NAME, "--json")
-    assert done.returncode == 0, done.stderr
-    (result,) = json.loads(done.stdout)
-    assert result["status"] == "active"
-    return server
+__all__ = ["built"]
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +22,6 @@ def sandbox(built: Server) -> Iterator[Sandbox]:
     """One for all tests that leave it as it was."""
     with built.create(NAME, env_vars={"MINE": "yes"}) as made:
         yield made
-
-
-def post(sandbox: Sandbox, path: str, code: str, **body: Any) -> dict[str, Any]:
-    answer = sandbox.gateway.post(path, json={"code": code, **body}, timeout=120)
-    assert answer.status_code == 200, answer.text
-    done: dict[str, Any] = answer.json()
-    return done
-
-
-def cell(sandbox: Sandbox, code: str, **body: Any) -> dict[str, Any]:
-    return post(sandbox, "/execute/ipython", code, **body)
 
 
 def test_is_everybodys_and_cannot_be_deleted(built: Server) -> None:

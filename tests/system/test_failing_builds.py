@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from .helpers.recipes import recipe, run
 from .server import Server
-from .test_build import recipe, run
 
 CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "failing-command": (

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from .helpers.lifecycle import ask, record_of
+from .helpers.recipes import recipe, run
 from .server import Server
-from .test_build import recipe, run
-from .test_lifecycle import ask, record_of
 
 FULL = "the disk of the server is full"
 
@@ -30,8 +30,6 @@ def small(tmp_path: Path, server: Server) -> Iterator[Server]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=800m,mode=700", "tmpfs", own.state], check=True)
     try:
         copy_base(server.state / "layers", own.state / "layers")
-        own.state.joinpath("runtime").mkdir()
-        shutil.copy(server.state / "runtime" / "selftest.json", own.state / "runtime")
         own.start()
         yield own
         fill(own, None)

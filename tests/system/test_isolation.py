@@ -15,12 +15,11 @@ import pytest
 
 from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.node.cgroups import PIDS_MAX
-from thawbox.node.slots import claim_network
-from thawbox.settings import load
 
+from .helpers.machine import cgroup_folders
+from .helpers.recipes import BASE
+from .helpers.waiting import wait_for
 from .server import Sandbox, Server
-from .test_build import BASE
-from .test_recovery import wait_for
 
 MEMORY_MB = 256
 HEADROOM_MB = 192
@@ -31,15 +30,6 @@ HEADROOM_MB = 192
 def template(server: Server) -> str:
     server.build({"alias": "isolated", "cpu": 1, "memory": MEMORY_MB, "diskGB": 1, "steps": [BASE]})
     return "isolated"
-
-
-def cgroup_folders(server: Server, sandbox: Sandbox) -> list[Path]:
-    """On this machine; one on v2, one per controller on v1."""
-    parent = f"thawbox-{claim_network(server.state, load().guest_network).prefix}"
-    root = Path("/sys/fs/cgroup")
-    found = [*root.glob(f"{parent}/{sandbox.id}"), *root.glob(f"*/{parent}/{sandbox.id}")]
-    assert found
-    return found
 
 
 def number(folders: list[Path], *names: str) -> int:

@@ -17,9 +17,9 @@ from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.node.slots import Network, Slot, claim_network
 from thawbox.settings import load
 
+from .helpers.recipes import BASE
+from .helpers.waiting import wait_for
 from .server import Sandbox, Server
-from .test_build import BASE
-from .test_recovery import wait_for
 
 WAIT_S = 2
 """How long a connection that does not come about is tried."""

@@ -16,9 +16,10 @@ import httpx
 import pytest
 
 from .conftest import server_of_its_own
+from .helpers.machine import NOTHING, left_on_machine
+from .helpers.recipes import recipe, run
+from .helpers.waiting import wait_for
 from .server import Sandbox, Server
-from .test_build import recipe, run
-from .test_recovery import NOTHING, left_on_machine, wait_for
 
 READY = 4
 

@@ -15,8 +15,8 @@ import pytest
 
 from thawbox.agent_image import INTERPRETER_ARGV
 
+from .helpers.recipes import BASE
 from .server import Sandbox, Server
-from .test_build import BASE
 
 PYTHON = " ".join(INTERPRETER_ARGV)
 SHOUT = """

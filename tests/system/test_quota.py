@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 
+from .helpers.recipes import recipe, run
 from .server import Server
-from .test_build import recipe, run
 
 LIMITS = "/v1/account/limits"
 

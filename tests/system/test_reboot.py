@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from .helpers.lifecycle import COUNTER, ask, containers, grows, record_of
+from .helpers.machine import NOTHING, left_on_machine
+from .helpers.recipes import recipe, run
+from .helpers.waiting import wait_for
 from .server import Server
-from .test_build import recipe, run
-from .test_lifecycle import COUNTER, ask, containers, grows, record_of
-from .test_recovery import NOTHING, left_on_machine, wait_for
 
 
 @pytest.fixture

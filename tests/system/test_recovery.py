@@ -3,66 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from .helpers.machine import NOTHING, left_on_machine
+from .helpers.recipes import recipe, run
+from .helpers.waiting import wait_for
 from .server import Server
-from .test_build import recipe, run
 
 CYCLES = int(os.environ.get("THAWBOX_TEST_CYCLES", "8"))
 
 
-def left_on_machine(server: Server) -> dict[str, list[str]]:
-    """What there is on this machine, outside of the state folder, that is this server's."""
-    prefix = "tb" + hashlib.sha256(str(server.state.resolve()).encode()).hexdigest()[:4]
-    groups = (
-        Path("/sys/fs/cgroup/memory") if Path("/sys/fs/cgroup/memory").is_dir() else Path("/sys/fs/cgroup")
-    )
-    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    return {
-        "processes": [
-            entry.name
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and str(server.state) in _command_line(entry)
-        ],
-        "namespaces": [path.name for path in Path("/run/netns").iterdir() if path.name.startswith(prefix)],
-        "devices": [path.name for path in Path("/sys/class/net").iterdir() if path.name.startswith(prefix)],
-        "mounts": [line for line in mounts if str(server.state) in line or f"/{prefix}-" in line],
-        "cgroups": [path.name for path in groups.glob(f"thawbox-{prefix}")],
-        "tables": [line for line in tables.splitlines() if prefix in line],
-    }
-
-
-NOTHING: dict[str, list[str]] = {
-    key: [] for key in ("processes", "namespaces", "devices", "mounts", "cgroups", "tables")
-}
-
-
-def _command_line(process: Path) -> str:
-    try:
-        return (process / "cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
-
-
 def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.01)
 
 
 PHASES: dict[str, Callable[[Server, str], bool]] = {

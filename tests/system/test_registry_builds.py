@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from . import registry as made
+from .helpers.recipes import run
 from .registry import Registry, entry, layer, packed, symlink
 from .server import Server
-from .test_build import run
 
 BUSYBOX = Path("/bin/busybox")
 PROGRAMS = ("sh", "cat", "echo", "mkdir", "rm", "ls", "env", "test", "id")

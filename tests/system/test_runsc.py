@@ -9,10 +9,10 @@ from pathlib import Path
 from thawbox.node.installed import installed_runsc
 from thawbox.settings import load
 
+from .helpers.machine import cgroup_folders
+from .helpers.recipes import recipe
+from .helpers.waiting import wait_for
 from .server import Sandbox, Server
-from .test_build import recipe
-from .test_isolation import cgroup_folders
-from .test_recovery import wait_for
 
 
 def test_no_filter_is_compiled_while_a_sandbox_comes_up(own_server: Server, tmp_path: Path) -> None:

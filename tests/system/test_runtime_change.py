@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -12,12 +11,10 @@ from typing import Any
 
 import pytest
 
-from thawbox.node.installed import installed_runsc
-from thawbox.settings import load
-
+from .helpers.recipes import recipe, run
+from .helpers.runsc import other_runsc
+from .helpers.waiting import wait_for
 from .server import Sandbox, Server
-from .test_build import recipe, run
-from .test_recovery import wait_for
 
 STARTED = recipe(
     "started",
@@ -58,15 +55,6 @@ def boot_path(server: Server, sandbox: Sandbox) -> str:
 def events(server: Server, name: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
     return [line for line in lines if line["event"] == name]
-
-
-def other_runsc(folder: Path) -> tuple[Path, str]:
-    """A runsc that works as the installed one does but is another build, and its sha256."""
-    copy = folder / "runsc"
-    shutil.copy(installed_runsc(load()), copy)
-    with copy.open("ab") as file:
-        file.write(b"\0")
-    return copy, hashlib.sha256(copy.read_bytes()).hexdigest()
 
 
 def test_new_runsc_gets_new_snapshots_by_itself(own_server: Server, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The examples of the page on listing templates; see ``test_seed_examples``."""
+"""The examples of the page on listing templates; see ``helpers/examples.py``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from .test_seed_examples import TEMPLATE, Shell, pytestmark, same_shape, shell
+from .helpers.examples import TEMPLATE, Shell, needs_curl_and_jq, same_shape, shell
 
-__all__ = ["pytestmark", "shell"]
+__all__ = ["shell"]
+
+pytestmark = needs_curl_and_jq
 
 ITEM = {
     name: TEMPLATE[name]

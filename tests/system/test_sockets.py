@@ -21,8 +21,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from .helpers.recipes import BASE
 from .server import Sandbox, Server
-from .test_build import BASE
 
 FILE_MB = 300
 

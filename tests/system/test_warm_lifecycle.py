@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from .helpers.interpreter import DRAW, built, cell, post
+from .helpers.waiting import wait_for
 from .server import Sandbox, Server
-from .test_code_interpreter import DRAW, built, cell, post
-from .test_recovery import wait_for
 
 __all__ = ["built"]
 NAME = "code-interpreter"

@@ -7,11 +7,9 @@ The table is the queue: a row is ``queued``, then ``building``, then ``active`` 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -32,10 +30,12 @@ from thawbox.store import builds, templates
 from thawbox.store.builds import BuildRow
 from thawbox.store.connection import Connection
 from thawbox.store.database import Database
+from thawbox.store.enums import BuildStatus, TemplateStatus
 from thawbox.store.templates import TemplateRow
 from thawbox.templates import codec
 from thawbox.templates.recipe import Recipe
 from thawbox.util import full_disk
+from thawbox.util.keyed_lock import KeyedLock
 
 from . import copies, history, quota
 from .job import BuildJob
@@ -68,7 +68,7 @@ class BuildService:
         self._running: dict[int, asyncio.Task[None]] = {}
         """template id -> its build"""
         self._cancelled: set[int] = set()
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = KeyedLock()
         self._work = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
         self._refresher: asyncio.Task[None] | None = None
@@ -106,7 +106,7 @@ class BuildService:
         await copies.check_sources(self._node.layout.uploads, self._settings, recipe, blobs)
         async with self._database.write() as connection:
             existing = await templates.get_own(connection, organization_id, recipe.name)
-            if existing is not None and not recipe.update and existing.status != builds.FAILED:
+            if existing is not None and not recipe.update and existing.status != TemplateStatus.FAILED:
                 raise AliasExists(f"A template with alias '{recipe.name}' already exists")
             await quota.check(connection, self._settings, organization_id)
             template_id = await _template_to_build(connection, organization_id, recipe, existing)
@@ -158,10 +158,10 @@ class BuildService:
         self._cancelled.add(template_id)
         try:
             async with self._database.write() as connection:
-                for row in await builds.with_status(connection, builds.QUEUED):
+                for row in await builds.with_status(connection, BuildStatus.QUEUED):
                     if row.template_id == template_id:
                         await builds.finish(
-                            connection, row.id, status=builds.FAILED, error_message="cancelled"
+                            connection, row.id, status=BuildStatus.FAILED, error_message="cancelled"
                         )
             task = self._running.get(template_id)
             if task is not None:
@@ -183,12 +183,12 @@ class BuildService:
 
     async def _supersede(self, connection: Connection, template_id: int) -> None:
         """An update that waits makes the ones before it pointless."""
-        for row in await builds.with_status(connection, builds.QUEUED):
+        for row in await builds.with_status(connection, BuildStatus.QUEUED):
             if row.template_id == template_id:
                 await builds.finish(
                     connection,
                     row.id,
-                    status=builds.FAILED,
+                    status=BuildStatus.FAILED,
                     error_message="superseded by a newer build",
                 )
 
@@ -211,7 +211,7 @@ class BuildService:
     async def _run(self, row: BuildRow) -> None:
         began = time.monotonic()
         job_log = BuildLog.open(self.log_path(row))
-        outcome = builds.FAILED
+        outcome = BuildStatus.FAILED
         try:
             with job_log, bound_contextvars(build_id=row.template_id, organization_id=row.organization_id):
                 try:
@@ -222,7 +222,7 @@ class BuildService:
                         job_log.write("INFO", f"template {job.recipe.name} is ready: {seconds:.1f} s in all")
                         await self._built(version, job.recipe.name)
                         await self._publish(row, version, job.timings)
-                    outcome = builds.ACTIVE
+                    outcome = BuildStatus.ACTIVE
                 except BuildError as error:
                     await self._fail(row, job_log, error.message)
                 except asyncio.CancelledError:
@@ -266,26 +266,16 @@ class BuildService:
             files=await copies.open_blobs(self._node.layout.uploads, self._settings, blobs),
             log=job_log.write,
             progress=progress,
-            once=self._once,
+            once=self._locks.hold,
         )
-
-    @contextlib.asynccontextmanager
-    async def _once(self, key: str) -> AsyncIterator[None]:
-        lock = self._locks[key]
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked() and not lock._waiters:
-                self._locks.pop(key, None)
 
     async def _publish(self, row: BuildRow, version: Version, timings: BuildTimings) -> None:
         async with self._database.write() as connection:
-            await builds.finish(connection, row.id, status=builds.ACTIVE, timings=timings.to_json())
+            await builds.finish(connection, row.id, status=BuildStatus.ACTIVE, timings=timings.to_json())
             await templates.update(
                 connection,
                 row.template_id,
-                status=builds.ACTIVE,
+                status=TemplateStatus.ACTIVE,
                 error_message=None,
                 snapshot_key=version.key,
                 cpu=version.cpu,
@@ -299,12 +289,12 @@ class BuildService:
     async def _fail(self, row: BuildRow, job_log: BuildLog, message: str) -> None:
         job_log.write("ERROR", f"❌ build failed: {message}")
         async with self._database.write() as connection:
-            await builds.finish(connection, row.id, status=builds.FAILED, error_message=message)
-            status = builds.FAILED
+            await builds.finish(connection, row.id, status=BuildStatus.FAILED, error_message=message)
+            status = TemplateStatus.FAILED
             if row.organization_id == builds.CATALOGUE:
                 # Everybody uses it: what was built before goes on serving, as if nothing had been tried.
                 before = await templates.get(connection, row.template_id)
-                status = builds.ACTIVE if before and before.snapshot_key else builds.FAILED
+                status = TemplateStatus.ACTIVE if before and before.snapshot_key else TemplateStatus.FAILED
             await templates.update(connection, row.template_id, status=status, error_message=message)
         await self._clean()
 
@@ -325,7 +315,7 @@ class BuildService:
             if version.thaws_with(self._node.digest):
                 continue
             try:
-                async with self._once(key):
+                async with self._locks.hold(key):
                     log.info("snapshot_made_again", snapshot=key)
                     with self._pins.holder() as pin:
                         pin(key)
@@ -340,7 +330,7 @@ async def _template_to_build(
 ) -> int:
     """The id of the template, new or to be replaced, whose status says that it is being built."""
     if existing is not None:
-        await templates.update(connection, existing.id, status=builds.BUILDING, error_message=None)
+        await templates.update(connection, existing.id, status=TemplateStatus.BUILDING, error_message=None)
         return existing.id
     template = await templates.create(
         connection,

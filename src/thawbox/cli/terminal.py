@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from thawbox.store.enums import SandboxStatus, TemplateStatus
 from thawbox.util.control_sequences import last_state, strip_controls
 
 
@@ -99,5 +100,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) ->
 
 def status_text(status: str) -> Text:
     """A status word in its colour."""
-    colours = {"active": "green", "running": "green", "failed": "red", "error": "red"}
+    colours: dict[str, str] = {
+        TemplateStatus.ACTIVE: "green",
+        SandboxStatus.RUNNING: "green",
+        TemplateStatus.FAILED: "red",
+        SandboxStatus.ERROR: "red",
+    }
     return Text(harmless(status), style=colours.get(status, "yellow"))

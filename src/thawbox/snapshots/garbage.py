@@ -16,6 +16,7 @@ from thawbox.machine.selftest import agent_that_passed
 from thawbox.state import Layout
 from thawbox.store import builds, sandboxes, templates, uploads
 from thawbox.store.database import Database
+from thawbox.store.enums import BuildStatus
 
 from . import layers, manifest
 from .pins import Pins
@@ -107,7 +108,7 @@ async def remove_unreferenced_uploads(layout: Layout, database: Database) -> Fre
     """Remove uploaded files that neither an upload's row nor a waiting or running build names."""
     async with database.read() as connection:
         wanted = await uploads.blobs(connection)
-        for build in await builds.with_status(connection, builds.QUEUED, builds.BUILDING):
+        for build in await builds.with_status(connection, BuildStatus.QUEUED, BuildStatus.BUILDING):
             wanted |= {blob for files in build.recipe["files"].values() for blob in files["blobs"].values()}
     doomed = [
         path

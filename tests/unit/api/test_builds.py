@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.control_plane import World
 from thawbox.builder.log import BuildLog
 from thawbox.store import builds
-
-from .conftest import World
 
 SEED = {
     "alias": "my-python-template",

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.control_plane import World, make_world
 from thawbox.settings import load
 from thawbox.store import keys
-
-from .conftest import World, make_world
 
 
 async def test_health_needs_no_key(world: World) -> None:

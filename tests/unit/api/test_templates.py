@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.control_plane import World
 from thawbox.store import templates
-
-from .conftest import World
 
 
 async def test_list_has_public_and_own_templates_but_not_those_of_others(world: World) -> None:

@@ -9,11 +9,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pytest
 
+from tests.support.control_plane import World, make_world
 from thawbox.api import upload_urls
 from thawbox.settings import load
 from thawbox.store import uploads
-
-from .conftest import World, make_world
 
 HASH = "ab" * 32
 

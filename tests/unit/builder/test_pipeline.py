@@ -264,7 +264,7 @@ async def test_a_sandbox_that_dies_under_a_step_ends_the_build(
     await running(workshop, task)
     (name,) = workshop.runtime.table
     if starved:
-        workshop.runtime.table[name].container.starved.set()
+        workshop.runtime.table[name].container.oom_killed.set()
     workshop.runtime.kill(name)
     with pytest.raises(BuildError, match=message):
         await task

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Thaw
+from tests.support.command_line import Thaw
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.command_line import Thaw
 from thawbox.cli.main import cli
 from thawbox.cli.reference import commands
-
-from .conftest import Thaw
 
 
 @pytest.mark.parametrize("path", [path for path, _ in commands(cli, ()) if path], ids=" ".join)

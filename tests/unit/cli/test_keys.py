@@ -7,11 +7,10 @@ import json
 import re
 import stat
 
+from tests.support.command_line import Thaw
 from thawbox.cli.keys import key_works
 from thawbox.cli.serve import ensure_local_key
 from thawbox.settings import load
-
-from .conftest import Thaw
 
 
 def works(key: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from thawbox.errors import BuildError, GuestFault, MachineDiskFull, RuntimeFault
 from thawbox.guest import GuestError
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container
 from thawbox.snapshots import manifest
 from thawbox.snapshots.freeze import freeze, freeze_copy, save_memory
@@ -217,7 +217,7 @@ async def test_death_at_the_start_is_the_recipes_fault_if_memory_was_short(
     async def quiesce(*_: object) -> None:
         (name,) = runtime.table
         if starved:
-            runtime.table[name].container.starved.set()
+            runtime.table[name].container.oom_killed.set()
         runtime.kill(name)
         await asyncio.Event().wait()
 
@@ -262,13 +262,13 @@ async def test_only_memory_that_cannot_be_made_again_is_written_through(
 
     monkeypatch.setattr(os, "fsync", note)
     await (freeze_copied(runtime, copied) if version.from_sandbox else freeze(runtime, version))
-    assert synced[-1].startswith(".manifest.")
+    assert synced[-1] == ".new"  # the manifest
     assert synced[:-1] == (["pages.img", "memory"] if version.from_sandbox else [])
 
 
 async def booted(runtime: FakeRuntime, name: str) -> Container:
     made = await runtime.create(
-        name, root=root_of(runtime, VERSION), limits=Limits(cpu=1, memory_mb=256), disk_gb=1
+        name, root=root_of(runtime, VERSION), limits=ResourceLimits(cpu=1, memory_mb=256), disk_gb=1
     )
     await runtime.boot(made)
     return made

@@ -23,6 +23,7 @@ from thawbox.snapshots.pins import Pins
 from thawbox.state import Layout
 from thawbox.store import builds, organizations, sandboxes, schema, templates, uploads
 from thawbox.store.database import Database
+from thawbox.store.enums import BuildStatus, SandboxStatus, UploadKind
 from thawbox.store.sandboxes import SandboxRow
 
 
@@ -70,7 +71,7 @@ async def sandbox(database: Database, organization: int, key: str, *, agent: str
             template_id=made.id,
             template_name=made.name,
             snapshot_key=key,
-            status="paused",
+            status=SandboxStatus.PAUSED,
             cpu=1,
             memory_mb=256,
             disk_gb=1,
@@ -158,7 +159,7 @@ async def test_uploads_stay_for_their_row_for_waiting_builds_and_for_a_moment(
         blob(layout, name)
     blob(layout, "new", age_s=0)
     async with database.write() as c:
-        row = await uploads.announce(c, organization_id=organization, name="a", kind=uploads.FILE, size=1)
+        row = await uploads.announce(c, organization_id=organization, name="a", kind=UploadKind.FILE, size=1)
         await uploads.complete(c, row.file_id, blob="named", size=1)
     for name in ("of-an-ended-build", "running", "waiting"):
         number = await template(database, organization, name)
@@ -172,7 +173,7 @@ async def test_uploads_stay_for_their_row_for_waiting_builds_and_for_a_moment(
                 assert claimed is not None
             if name == "of-an-ended-build":
                 assert claimed is not None
-                await builds.finish(c, claimed.id, status=builds.FAILED)
+                await builds.finish(c, claimed.id, status=BuildStatus.FAILED)
     freed = await remove_unreferenced_uploads(layout, database)
     assert freed.removed == {"uploads": 2}
     assert freed.bytes >= 10_000
@@ -257,7 +258,7 @@ async def ended_build(database: Database, organization: int, template_id: int) -
             made = await builds.create(
                 c, template_id=template_id, organization_id=organization, recipe={"files": {}}
             )
-            await builds.finish(c, made.id, status=builds.FAILED)
+            await builds.finish(c, made.id, status=BuildStatus.FAILED)
             ids.append(made.id)
     long_ago = time.time() - garbage.BUILDS_KEPT_S - 60
     async with database.write() as c:

@@ -376,7 +376,7 @@ def test_a_chain_of_headers_ends(store: Callable[[bytes], Path]) -> None:
     refusal(store(gzip.compress(header.tobuf() * 100_000)))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200)
 @given(
     flips=st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), max_size=6),
     cut=st.integers(0, len(GOOD)),
