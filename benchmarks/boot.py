@@ -21,6 +21,8 @@ from bench.figures import Aim, Report, Series, Table, gather, ratio
 from bench.local import Laps, Local, opened
 from bench.server import Server, running
 
+from thawbox.store.enums import BootPath
+
 WARM_UP = 3
 LIMIT_MS = 180.0
 RECIPE: dict[str, Any] = {
@@ -128,7 +130,7 @@ async def _over_http(server: Server, client: aiohttp.ClientSession) -> Laps:
         ended = time.perf_counter()
         if status != 200 or json.loads(ran)["exit_code"] != 0:
             raise RuntimeError(f"command: {status} {ran!r}")
-        if sandbox["boot_path"] == "cold":
+        if sandbox["boot_path"] == BootPath.COLD:
             raise RuntimeError("the sandbox was booted cold")
         noted = dict(sandbox["timings"] or {})
         noted.pop("total")

@@ -21,6 +21,7 @@ from bench.figures import Aim, Ratio, Report, Series, Table, gather, ratio
 from bench.server import BuildFailed, Server, newest_build, running
 
 from thawbox.builder.host_environment import step_environment
+from thawbox.builder.timings import BuildTimings
 from thawbox.snapshots import layers
 
 T = TypeVar("T")
@@ -34,7 +35,6 @@ _APT = (
     f"apt-get install -y -qq {' '.join(_APT_PACKAGES)} && apt-get clean"
 )
 """What an apt step runs."""
-_STEP_DONE = re.compile(r"\[\d+/\d+\] done in ([\d.]+) s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +201,9 @@ def _last_step_changed(server: Server, n: int) -> tuple[tuple[Aim, ...], Table]:
 def _build(server: Server, recipe: dict[str, Any]) -> Built:
     template_id, seconds = server.build(recipe)
     row = asyncio.run(newest_build(server.settings, template_id))
-    steps = _STEP_DONE.findall(server.log(template_id))
-    return Built(seconds, dict(row.timings or {}), float(steps[-1]) if steps else None)
+    timings = BuildTimings.from_json(row.timings)
+    steps = [step.seconds for step in timings.steps if not step.cached]
+    return Built(seconds, timings.phases, steps[-1] if steps else None)
 
 
 def _series(name: str, builds: list[Built | Exception]) -> tuple[Series, ...]:

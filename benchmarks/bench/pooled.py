@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from thawbox.store.enums import BootPath
+
 from . import claims, depth
 from .claims import Claim
 from .figures import Table, gather
@@ -30,9 +32,9 @@ class State:
     shells: int = 0
 
     @property
-    def expected(self) -> str:
+    def expected(self) -> BootPath:
         """The ``boot_path`` of a sandbox that finds this."""
-        return "warm" if self.ready else "shell" if self.shells else "created"
+        return BootPath.WARM if self.ready else BootPath.SHELL if self.shells else BootPath.CREATED
 
     @property
     def settings(self) -> Mapping[str, str]:

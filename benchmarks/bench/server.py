@@ -23,6 +23,7 @@ from thawbox.state import Layout
 from thawbox.store import builds, templates
 from thawbox.store.builds import BuildRow
 from thawbox.store.database import open_database
+from thawbox.store.enums import TemplateStatus
 
 _HOST = "127.0.0.1"
 _START_S = 120
@@ -72,9 +73,9 @@ class Server:
         build_id = answer.json()["build_id"]
         while True:
             status = self.api.get(f"/v1/templates/build/{build_id}/status").json()
-            if status["status"] == "active":
+            if status["status"] == TemplateStatus.ACTIVE:
                 return str(build_id), time.perf_counter() - began
-            if status["status"] == "failed":
+            if status["status"] == TemplateStatus.FAILED:
                 raise BuildFailed(status["error_message"])
             time.sleep(_POLL_S if time.perf_counter() - began < 1 else _POLL_LATER_S)
 

@@ -186,6 +186,20 @@ class InvalidPath(UserError):
     title = "Invalid path"
 
 
+class FileOperationFailed(UserError):
+    """The sandbox's own file system refused. A 4xx, because trying again would not help."""
+
+    code = "FILE_OPERATION_FAILED"
+    title = "File operation failed"
+
+
+class RangeNotSatisfiable(UserError):
+    """The file ends before the range begins."""
+
+    status = 416
+    title = "Range not satisfiable"
+
+
 class FolderMissing(FileMissing):
     """A folder inside a sandbox that does not exist."""
 
@@ -216,8 +230,64 @@ class FileExists(UserError):
     title = "File already exists"
 
 
+class ProcessNotFound(NotFound):
+    """The sandbox has no process or background execution with this id."""
+
+    code = "PROCESS_NOT_FOUND"
+    title = "Process not found"
+
+
+class VariableNotSet(NotFound):
+    """The sandbox does not have this environment variable, or has it from its template."""
+
+    title = "Variable not set"
+
+
+class MissingParameter(UserError):
+    """The request lacks a parameter that it needs."""
+
+    code = "MISSING_PARAMETER"
+    title = "Missing parameter"
+
+
+class RouteNotFound(NotFound):
+    """The server has no route at this path."""
+
+
+class MethodNotAllowed(UserError):
+    """The path exists, but not for this method."""
+
+    status = 405
+    code = "METHOD_NOT_ALLOWED"
+    title = "Method not allowed"
+
+
+class PortNotReachable(ThawboxError):
+    """The program inside does not answer as it should. A 502, but not a fault of the server: clients show it to
+    people."""
+
+    status = 502
+    code = "PORT_NOT_REACHABLE"
+    title = "Port not reachable"
+
+
+class DesktopNotAvailable(ThawboxError):
+    """501 instead of the contract's 503, which clients would ask three times."""
+
+    status = 501
+    code = "DESKTOP_NOT_AVAILABLE"
+    title = "Desktop not available"
+
+
 class InternalFault(ThawboxError):
     """Ours, not the caller's."""
+
+
+class UnexpectedFault(InternalFault):
+    """A bug in the server; its log has the traceback under the request id."""
+
+    def __init__(self) -> None:
+        super().__init__("Something broke inside the server. Its log tells what, under this request id.")
 
 
 class NoCapacity(InternalFault):

@@ -16,7 +16,9 @@ REQUEST_SECONDS = Histogram(
 REQUEST_FAULTS = Counter("thawbox_request_faults_total", "Requests that broke something inside", ("plane",))
 OPEN_SOCKETS = Gauge("thawbox_open_websockets", "WebSockets of sandboxes that are open now", ("route",))
 
-BUILDS = Counter("thawbox_builds_total", "Builds that ended", ("outcome",))  # active, failed
+BUILDS = Counter(
+    "thawbox_builds_total", "Builds that ended", ("outcome",)
+)  # values of store.enums.BuildStatus
 BUILD_SECONDS = Histogram(
     "thawbox_build_duration_seconds", "Builds, from claim to end", ("outcome",), buckets=_SLOW
 )
@@ -27,7 +29,7 @@ BUILD_PHASE_SECONDS = Histogram(
 SANDBOX_CREATE_SECONDS = Histogram(
     "thawbox_sandbox_creation_duration_seconds",
     "From the request to a sandbox that answers",
-    ("path",),  # warm, shell, created, cold
+    ("path",),  # values of store.enums.BootPath, but for fork: copies are not measured here
     buckets=_FAST,
 )
 SANDBOX_FREEZE_SECONDS = Histogram(

@@ -16,7 +16,6 @@ import thawbox.agent
 from thawbox.guest import Endpoint
 
 LAUNCHER = Path(thawbox.agent.__file__).with_name("agent.py")
-
 PR_SET_CHILD_SUBREAPER = 36
 
 PASSWD = f"""root:x:0:0:root:/root:/bin/sh
@@ -34,55 +33,65 @@ video:x:4251:somebody
 
 @dataclass(frozen=True)
 class Agent:
+    """A running agent. Its ``/etc`` and ``/var`` are below ``root``; ``pid`` is its number on this machine."""
+
     endpoint: Endpoint
     root: Path
     pid: int
     secret_pipe: int
 
     def give_secret(self, secret: str) -> Endpoint:
+        """Write a new secret into the agent's descriptor 0, as the host does before a thaw."""
         os.write(self.secret_pipe, f"{secret}\n".encode())
         return Endpoint(self.endpoint.host, self.endpoint.port, secret)
 
 
 def _be_like_process_1() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    # Whoever started the tests may ignore them: nohup, a shell's "&".
+    # The process that started the tests may ignore these signals: nohup, a shell's "&".
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 
 
 def _confined(writable: Path) -> list[str]:
-    """What puts an agent of root's into a world where only ``writable`` can be written.
+    """A command prefix for an agent that runs as root: only ``writable``, and a ``/tmp`` of its own, can be written.
 
-    The agent removes, writes and mounts what it is told to; on a host of root's, a mistake in a test must not cost
-    more than the test.
+    The agent removes, writes and mounts what a request names. On a machine where tests run as root, a mistake in a
+    test must not cost more than the test.
     """
     if os.getuid() != 0:
         return []
     script = (
-        "mount --bind / / && mount -o remount,bind,ro / "
-        '&& mount --bind "$1" "$1" && mount -o remount,bind,rw "$1" && cd "$1" && shift && exec "$@"'
+        'exec 9<"$1" && mount --bind / / && mount -o remount,bind,ro / && mount -t tmpfs -o mode=1777 tmpfs /tmp '
+        '&& mkdir -p "$1" && mount --no-canonicalize --bind /proc/self/fd/9 "$1" && exec 9<&- '
+        '&& mount -o remount,bind,rw "$1" && cd "$1" && shift && exec "$@"'
     )
     return ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", str(writable)]
 
 
-def run_agent(root: Path, writable: Path, port: int = 0) -> Iterator[Agent]:
+def run_agent(
+    root: Path,
+    writable: Path,
+    port: int = 0,
+    address: str = "127.0.0.1",
+    passwd: str = PASSWD,
+    group: str = GROUP,
+) -> Iterator[Agent]:
+    """Start an agent that listens on ``address`` and end it when the generator is closed.
+
+    ``root`` must not exist: it is made, with the users of ``passwd`` and the groups of ``group`` in it.
+    ``port`` 0: any.
+    ``writable`` is the folder that the agent may write (``_confined``); ``root`` must be below it.
+    """
     (root / "etc").mkdir(parents=True)
-    (root / "etc/passwd").write_text(PASSWD)
-    (root / "etc/group").write_text(GROUP)
+    (root / "etc/passwd").write_text(passwd)
+    (root / "etc/group").write_text(group)
     secret = secrets.token_hex(32)
     read_end, write_end = os.pipe()
     os.write(write_end, f"{secret}\n".encode())
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--print-port", "--root", str(root)]
+    options = ["--port", str(port), "--bind", address, "--print-port", "--root", str(root)]
     with subprocess.Popen(
-        [
-            *_confined(writable),
-            sys.executable,
-            "-I",
-            "-S",
-            LAUNCHER,
-            *options,
-        ],
+        [*_confined(writable), sys.executable, "-I", "-S", LAUNCHER, *options],
         stdin=read_end,
         stdout=subprocess.PIPE,
         preexec_fn=_be_like_process_1,
@@ -91,7 +100,7 @@ def run_agent(root: Path, writable: Path, port: int = 0) -> Iterator[Agent]:
         try:
             assert process.stdout is not None
             chosen = int(process.stdout.readline())
-            yield Agent(Endpoint("127.0.0.1", chosen, secret), root, process.pid, write_end)
+            yield Agent(Endpoint(address, chosen, secret), root, process.pid, write_end)
         finally:
             process.kill()
             os.close(write_end)

@@ -14,6 +14,7 @@ from thawbox.api.context import ApiContext
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import Settings, load
 from thawbox.store import keys, organizations, templates
+from thawbox.store.enums import TemplateStatus
 from thawbox.store.templates import TemplateRow
 from thawbox.testing.services import FakeBuilder, FakeSandboxes
 
@@ -42,7 +43,7 @@ class World:
                 cpu=2,
                 memory_mb=2048,
                 disk_gb=10,
-                status="active" if ready else "building",
+                status=TemplateStatus.ACTIVE if ready else TemplateStatus.BUILDING,
                 category="python" if public else "custom",
                 language="python" if public else None,
             )
@@ -94,7 +95,7 @@ async def make_world(settings: Settings) -> World:
         other = await keys.create(c, second.id, live=False)
     builder = FakeBuilder(database, settings.state / "logs")
     fakes = FakeSandboxes(database)
-    context = ApiContext(settings, database, builder, fakes, open_signer(settings))
+    context = ApiContext(settings, database, fakes, open_signer(settings), builder)
     app = app_over(context)
     return World(
         context=context,

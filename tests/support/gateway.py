@@ -2,10 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -17,18 +13,20 @@ import pytest
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 
-import thawbox.agent
+from tests.support.agent import run_agent
 from thawbox import ids
 from thawbox.gateway.app import create_gateway
-from thawbox.gateway.context import GatewayContext
 from thawbox.guest import Endpoint
-from thawbox.sandboxes.tokens import open_signer
+from thawbox.sandboxes.serving import ServingContext
+from thawbox.sandboxes.tokens import TokenSigner, open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.testing.services import FakeSandboxes
 from thawbox.web.listener import listener
 
+from . import documented
 from .database import open_database
 
 
@@ -38,50 +36,37 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 
     Its address is not 127.0.0.1, so that programs that listen there stand for those that listen on loopback alone.
     """
-    root = tmp_path_factory.mktemp("root")
-    (root / "etc").mkdir()
-    for name in ("passwd", "group"):
-        shutil.copy(f"/etc/{name}", root / "etc")
-    secret = secrets.token_hex(32)
-    with subprocess.Popen(
-        [
-            *(
-                sys.executable,
-                *("-I", "-S", Path(thawbox.agent.__file__).with_name("agent.py")),
-                "--bind",
-                "127.0.0.2",
-                "--port",
-                "0",
-                "--print-port",
-            ),
-            *("--root", str(root)),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(secret.encode() + b"\n")
-        process.stdin.flush()
-        yield Endpoint("127.0.0.2", int(process.stdout.readline()), secret)
-        process.kill()
+    root = tmp_path_factory.mktemp("agent") / "root"
+    passwd, group = (Path(f"/etc/{name}").read_text() for name in ("passwd", "group"))
+    for running in run_agent(
+        root, tmp_path_factory.getbasetemp(), address="127.0.0.2", passwd=passwd, group=group
+    ):
+        yield running.endpoint
 
 
 @dataclass
 class Gate:
     """A gateway with one sandbox; ``client`` has its token."""
 
-    context: GatewayContext
+    context: ServingContext
     sandbox: SandboxRow
     sandboxes: FakeSandboxes
     client: httpx.AsyncClient
     anonymous: httpx.AsyncClient
     folder: Path
     """Where the sandbox's files may be written."""
+    app: FastAPI
+
+    def use(self, *, tokens: TokenSigner | None = None, **settings: object) -> ServingContext:
+        """Let the gateway go on with other settings or another signer; returns its new context."""
+        changed = self.context.settings.model_copy(update=settings)
+        context = replace(self.context, settings=changed, tokens=tokens or self.context.tokens)
+        self.app.state.context = context
+        return context
 
     async def change(self, **fields: object) -> None:
         async with self.context.database.write() as c:
-            await sandboxes.update(c, self.sandbox.id, **fields)
+            await sandboxes.update(c, self.sandbox.id, **fields)  # type: ignore[arg-type]
 
     def token(self, **fields: object) -> dict[str, str]:
         signed = self.context.tokens.first(replace(self.sandbox, **fields))  # type: ignore[arg-type]
@@ -101,7 +86,7 @@ async def gate(tmp_path: Path, agent: Endpoint) -> AsyncIterator[Gate]:
         template_id=1,
         template_name="t",
         snapshot_key="k",
-        status="running",
+        status=SandboxStatus.RUNNING,
         cpu=1,
         memory_mb=512,
         disk_gb=1,
@@ -112,15 +97,18 @@ async def gate(tmp_path: Path, agent: Endpoint) -> AsyncIterator[Gate]:
     )
     async with database.write() as c:
         await sandboxes.insert(c, row)
-    context = GatewayContext(settings, database, fakes, open_signer(settings))
-    transport = httpx.ASGITransport(app=create_gateway(context), raise_app_exceptions=False)
+    context = ServingContext(settings, database, fakes, open_signer(settings))
+    app = create_gateway(context)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    hooks = {"response": [documented.check]}
     made = Gate(
         context,
         row,
         fakes,
-        httpx.AsyncClient(transport=transport, base_url="http://gate"),
-        httpx.AsyncClient(transport=transport, base_url="http://gate"),
+        httpx.AsyncClient(transport=transport, base_url="http://gate", event_hooks=hooks),
+        httpx.AsyncClient(transport=transport, base_url="http://gate", event_hooks=hooks),
         folder,
+        app,
     )
     made.client.headers.update(made.token())
     yield made

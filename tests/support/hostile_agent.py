@@ -12,7 +12,7 @@ SECRET = "0" * 64
 
 
 @asynccontextmanager
-async def guest(answer: bytes, *, stays_open: bool = False) -> AsyncIterator[Endpoint]:
+async def lying_agent(answer: bytes, *, stays_open: bool = False) -> AsyncIterator[Endpoint]:
     """A guest that says ``answer`` to everything."""
     over = asyncio.Event()
 

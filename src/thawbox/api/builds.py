@@ -18,8 +18,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from thawbox.builder import log
 from thawbox.errors import BuildNotFound
-from thawbox.store import builds
+from thawbox.store import builds, enums
 from thawbox.store.builds import BuildRow
+from thawbox.store.enums import TemplateStatus
 from thawbox.store.rows import MAX_ID
 from thawbox.templates.dialects import parse_recipe
 from thawbox.util.timestamps import rfc3339, rfc3339_or_none
@@ -27,6 +28,7 @@ from thawbox.web import context, openapi
 from thawbox.web.bodies import read_json
 
 from .context import caller_of, context_of
+from .statuses import AnyTemplateStatus
 
 router = APIRouter(tags=["builds"])
 
@@ -34,7 +36,6 @@ POLL_S = 0.25
 KEEP_ALIVE_S = 15.0
 
 BuildId = Annotated[str, Path(description="What the build request answered as `build_id`.")]
-Status = Literal["building", "active", "failed"]
 _ID = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
 
@@ -43,7 +44,7 @@ class BuildAccepted(BaseModel):
 
     build_id: str
     template_id: str
-    status: Literal["building"] = "building"
+    status: Literal[TemplateStatus.BUILDING] = TemplateStatus.BUILDING
     logs_url: str
     request_id: str
 
@@ -53,7 +54,7 @@ class BuildStatus(BaseModel):
 
     build_id: str
     template_id: str
-    status: Status
+    status: AnyTemplateStatus
     progress: int = Field(ge=0, le=100)
     current_step: str | None
     started_at: str
@@ -68,7 +69,7 @@ class BuildLogs(BaseModel):
 
     logs: str
     offset: int = Field(description="Send this with the next request. Counts characters of the log.")
-    status: Status
+    status: AnyTemplateStatus
     complete: bool = Field(description="The build has ended and `logs` goes to the end.")
     request_id: str
 
@@ -248,11 +249,12 @@ async def _find(request: Request, build_id: str) -> BuildRow:
     return build
 
 
-def _public(build: BuildRow) -> Status:
+def _public(build: BuildRow) -> AnyTemplateStatus:
     """The words that clients know: one that waits is building, too."""
-    if build.status == builds.ACTIVE:
-        return "active"
-    return "failed" if build.status == builds.FAILED else "building"
+    if build.status == enums.BuildStatus.ACTIVE:
+        return TemplateStatus.ACTIVE
+    failed = build.status == enums.BuildStatus.FAILED
+    return TemplateStatus.FAILED if failed else TemplateStatus.BUILDING
 
 
 def _offset(text: str) -> int:

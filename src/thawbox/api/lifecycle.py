@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import cast
 
 from fastapi import APIRouter, Request
 
@@ -13,6 +13,7 @@ from thawbox.web.addresses import sandbox_url
 from .context import context_of
 from .sandbox_models import StateChanged
 from .sandboxes import SandboxId, find_sandbox
+from .statuses import SettledStatus
 
 router = APIRouter(tags=["sandboxes"])
 
@@ -48,7 +49,7 @@ async def start_sandbox(request: Request, sandbox_id: SandboxId) -> StateChanged
 def _changed(request: Request, row: SandboxRow) -> StateChanged:
     return StateChanged(
         id=row.id,
-        status=cast(Literal["running", "paused", "stopped"], row.status),
+        status=cast(SettledStatus, row.status),
         public_host=sandbox_url(request, context_of(request).settings, row.id),
         request_id=context.request_id(),
     )

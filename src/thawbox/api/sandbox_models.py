@@ -8,9 +8,12 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 
 from thawbox.settings import Settings
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.util.timestamps import rfc3339, rfc3339_or_none
 from thawbox.web.addresses import ports_url, sandbox_url
+
+from .statuses import AnyBootPath, AnySandboxStatus, SettledStatus
 
 
 class SandboxResources(BaseModel):
@@ -26,7 +29,7 @@ class SandboxFields(BaseModel):
 
     id: str
     object: Literal["sandbox"] = "sandbox"
-    status: Literal["creating", "running", "paused", "stopped", "error"]
+    status: AnySandboxStatus
     organization_id: int
     template_id: str
     template_name: str
@@ -43,7 +46,7 @@ class SandboxFields(BaseModel):
     expires_at: str | None
     created_at: str
     error_message: str | None = None
-    boot_path: Literal["warm", "shell", "created", "cold", "fork"] | None = Field(
+    boot_path: AnyBootPath | None = Field(
         None,
         description="How it came up: handed over thawed, thawed into a container that was there already, thawed "
         "into a new one, booted without a memory snapshot, or copied from another. Null before that.",
@@ -112,7 +115,7 @@ class StateChanged(BaseModel):
     """The state that it is in now; the address never changes."""
 
     id: str
-    status: Literal["running", "paused", "stopped"]
+    status: SettledStatus
     public_host: str
     request_id: str
 
@@ -147,7 +150,7 @@ def fields_of(request: Request, settings: Settings, row: SandboxRow) -> dict[str
         "timeout_seconds": row.timeout_seconds,
         "expires_at": rfc3339_or_none(row.expires_at),
         "created_at": rfc3339(row.created_at),
-        "error_message": row.reason if row.status == "error" else None,
+        "error_message": row.reason if row.status == SandboxStatus.ERROR else None,
         "boot_path": row.boot_path,
         "timings": row.timings,
     }

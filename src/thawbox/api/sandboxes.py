@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field, field_validator
 
 from thawbox.errors import InvalidState, SandboxNotFound, TemplateNotFound, UserError
 from thawbox.store import sandboxes, templates
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 from thawbox.util.timestamps import rfc3339, rfc3339_or_none
@@ -28,6 +29,7 @@ from .sandbox_models import (
     TimeoutSet,
     fields_of,
 )
+from .statuses import StatusFilter
 
 router = APIRouter(tags=["sandboxes"])
 
@@ -110,7 +112,7 @@ async def list_sandboxes(
     request: Request,
     limit: Annotated[int, Query(description=f"Default 100; cut to 1 … {PAGE_MAX}.")] = 100,
     cursor: _Cursor = None,
-    status: Literal["creating", "running", "paused", "stopped", "error"] | None = None,
+    status: StatusFilter | None = None,
     region: str | None = None,
 ) -> SandboxList:
     """Your sandboxes, newest first."""
@@ -126,7 +128,7 @@ async def list_sandboxes(
                 now=time.time(),
                 limit=limit + 1,  # one more tells whether there is another page
                 after=after,
-                status=status,
+                status=None if status is None else SandboxStatus(status),
             )
     page = rows[:limit]
     return SandboxList(
@@ -184,7 +186,7 @@ async def refresh_token(request: Request, sandbox_id: SandboxId) -> RefreshedTok
     parts = context_of(request)
     seen = await find_sandbox(request, sandbox_id)
     _refuse_error(seen, "given a new token")
-    if seen.status == "stopped":
+    if seen.status == SandboxStatus.STOPPED:
         raise InvalidState(f"Sandbox {seen.id} is stopped: start it first.")
     async with parts.database.write() as connection:
         row = await sandboxes.get(connection, seen.id)  # again: two refreshes must not end at the same time
@@ -238,7 +240,7 @@ def _ports(asked: list[int] | bool | None) -> tuple[int, ...] | bool:
 
 
 def _refuse_error(row: SandboxRow, what: str) -> None:
-    if row.status == "error":
+    if row.status == SandboxStatus.ERROR:
         raise InvalidState(
             f"Sandbox {row.id} is in error ({row.reason or 'unknown'}) and cannot be {what}: delete it."
         )

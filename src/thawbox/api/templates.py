@@ -11,11 +11,13 @@ from pydantic import BaseModel
 from thawbox.errors import Forbidden, TemplateInUse, TemplateNotFound
 from thawbox.settings import Settings
 from thawbox.store import builds, sandboxes, templates
+from thawbox.store.enums import TemplateStatus
 from thawbox.store.templates import TemplateRow
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context, openapi
 
 from .context import caller_of, context_of
+from .statuses import AnyTemplateStatus
 
 router = APIRouter(tags=["templates"])
 
@@ -43,7 +45,7 @@ class TemplateItem(BaseModel):
     icon: str
     is_public: bool
     is_active: bool
-    status: Literal["building", "active", "failed"]
+    status: AnyTemplateStatus
     build_id: str | None
     default_resources: Resources
     features: list[str]
@@ -161,7 +163,7 @@ def detail_of(row: TemplateRow, settings: Settings) -> TemplateDetail:
         ),
         popularity_score=row.popularity_score,
         docs_url=row.docs_url or "",
-        error_message=row.error_message if row.status == "failed" else None,
+        error_message=row.error_message if row.status == TemplateStatus.FAILED else None,
         request_id=context.request_id(),
     )
 

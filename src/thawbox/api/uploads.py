@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 from thawbox.errors import NotFound, TooLarge, UserError
 from thawbox.settings import Settings
 from thawbox.store import uploads
+from thawbox.store.enums import UploadKind
 from thawbox.templates.archive import check_archive
 from thawbox.util.timestamps import rfc3339
 from thawbox.web import context, openapi
@@ -154,7 +155,7 @@ async def upload(
         raise NotFound("This upload is not known any more: ask for a new URL.")
     folder = parts.settings.state / FOLDER
     async with receive(request, folder, grant.size, grant.sha256) as path:
-        if row.kind == uploads.ARCHIVE:
+        if row.kind == UploadKind.ARCHIVE:
             await asyncio.to_thread(check_archive, path, settings=parts.settings)
         await _keep(request, path, file_id, grant.size)
     return Uploaded(file_id=file_id, size=grant.size, request_id=context.request_id())
@@ -184,7 +185,7 @@ async def _archive_link(request: Request, asked: ArchiveLinkRequest) -> ArchiveL
             connection,
             organization_id=caller_of(request).organization_id,
             name=asked.files_hash,
-            kind=uploads.ARCHIVE,
+            kind=UploadKind.ARCHIVE,
             size=asked.content_length,
         )
     path, grant = upload_urls.sign(parts.tokens, row.file_id, asked.content_length)
@@ -208,7 +209,7 @@ async def _file_links(request: Request, asked: FileLinksRequest) -> FileLinks:
                 connection,
                 organization_id=caller_of(request).organization_id,
                 name=file.path,
-                kind=uploads.FILE,
+                kind=UploadKind.FILE,
                 size=file.size,
             )
             digest = _SHA256.fullmatch(file.hash or "")

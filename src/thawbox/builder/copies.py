@@ -17,17 +17,18 @@ from thawbox.errors import BuildError, InvalidTemplate
 from thawbox.settings import Settings
 from thawbox.store import uploads
 from thawbox.store.connection import Connection
+from thawbox.store.enums import UploadKind
 from thawbox.templates import archive
 from thawbox.templates.recipe import CopyStep, Recipe
 
-from .pipeline import Files
+from .job import CopiedFiles
 
 
 @dataclass(frozen=True, slots=True)
 class Blobs:
     """What one COPY step uses: a single archive, or single files by name."""
 
-    kind: str
+    kind: UploadKind
     blobs: Mapping[str, str]
     """name (files_hash or relative path) -> blob"""
 
@@ -53,7 +54,7 @@ async def _blobs_of(connection: Connection, organization_id: int, number: int, s
                 f"Step {number}: files for COPY step not uploaded (filesHash {step.files_hash}): "
                 "ask POST /v1/templates/files/upload-link for a link, and PUT the archive there first"
             )
-        return Blobs(uploads.ARCHIVE, {row.name: row.blob})
+        return Blobs(UploadKind.ARCHIVE, {row.name: row.blob})
     blobs = {}
     for source in step.sources:
         row = await uploads.find(connection, organization_id, source)
@@ -63,7 +64,7 @@ async def _blobs_of(connection: Connection, organization_id: int, number: int, s
                 "the file_id of an uploaded file"
             )
         blobs[row.name] = row.blob
-    return Blobs(uploads.FILE, blobs)
+    return Blobs(UploadKind.FILE, blobs)
 
 
 async def check_sources(folder: Path, settings: Settings, recipe: Recipe, blobs: Mapping[int, Blobs]) -> None:
@@ -77,13 +78,13 @@ async def check_sources(folder: Path, settings: Settings, recipe: Recipe, blobs:
     for number, files in blobs.items():
         step = steps[number]
         assert isinstance(step, CopyStep)
-        if files.kind == uploads.ARCHIVE:
+        if files.kind == UploadKind.ARCHIVE:
             (blob,) = files.blobs.values()
             report = await asyncio.to_thread(archive.check_archive, folder / blob, settings=settings)
             archive.check_step_sources(report, step)
 
 
-async def open_blobs(folder: Path, settings: Settings, blobs: Mapping[int, Blobs]) -> dict[int, Files]:
+async def open_blobs(folder: Path, settings: Settings, blobs: Mapping[int, Blobs]) -> dict[int, CopiedFiles]:
     """Digest and content of what each COPY step copies.
 
     Raises:
@@ -94,16 +95,16 @@ async def open_blobs(folder: Path, settings: Settings, blobs: Mapping[int, Blobs
     }
 
 
-def _files(folder: Path, settings: Settings, files: Blobs) -> Files:
+def _files(folder: Path, settings: Settings, files: Blobs) -> CopiedFiles:
     paths = [(name, folder / blob) for name, blob in files.blobs.items()]
     for name, path in paths:
         if not path.exists():
             raise BuildError(f"the uploaded file {name} is gone: upload it again")
-    if files.kind == uploads.ARCHIVE:
+    if files.kind == UploadKind.ARCHIVE:
         ((_, path),) = paths
         report = archive.check_archive(path, settings=settings)
-        return Files(digest=report.digest, open=partial(archive.open_plain_tar, path, report))
-    return Files(digest=archive.files_digest(paths), open=partial(archive.single_file_tar, paths))
+        return CopiedFiles(digest=report.digest, open=partial(archive.open_plain_tar, path, report))
+    return CopiedFiles(digest=archive.files_digest(paths), open=partial(archive.single_file_tar, paths))
 
 
 def to_json(blobs: Mapping[int, Blobs]) -> dict[str, Any]:
@@ -113,4 +114,4 @@ def to_json(blobs: Mapping[int, Blobs]) -> dict[str, Any]:
 
 def from_json(raw: Mapping[str, Any]) -> dict[int, Blobs]:
     """What ``to_json`` made."""
-    return {int(number): Blobs(files["kind"], files["blobs"]) for number, files in raw.items()}
+    return {int(number): Blobs(UploadKind(files["kind"]), files["blobs"]) for number, files in raw.items()}

@@ -7,13 +7,13 @@ level padded to 5, space) is 31 characters in every line; the message has no con
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from thawbox.util.control_sequences import last_state, strip_controls
 from thawbox.util.timestamps import rfc3339
 
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
@@ -25,8 +25,6 @@ _PREFIX = 31
 _RESERVE = (
     256 * 1024
 )  # bytes past the bound that warnings and errors may use: the reason of a failure is kept
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class BuildLog:
@@ -99,7 +97,7 @@ class BuildLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One line of a log."""
 
     timestamp: str
@@ -124,12 +122,12 @@ def read_text(path: Path, offset: int) -> tuple[str, int]:
     return "".join(parts), max(end, offset)
 
 
-def read_entries(path: Path, position: int) -> tuple[list[Entry], int]:
+def read_entries(path: Path, position: int) -> tuple[list[LogEntry], int]:
     """Entries from byte ``position`` on (0, or what the call before gave), and the position behind them."""
     entries = []
     for line in _lines(path, position):
         position += len(line.encode())
-        entries.append(Entry(timestamp=line[:24], level=line[25:30].rstrip(), message=line[_PREFIX:-1]))
+        entries.append(LogEntry(timestamp=line[:24], level=line[25:30].rstrip(), message=line[_PREFIX:-1]))
     return entries, position
 
 
@@ -147,8 +145,7 @@ def _lines(path: Path, position: int = 0) -> Iterator[str]:
 
 def clean(line: str) -> str:
     """A line of a program's output as it may stand in a log."""
-    line = _ESCAPES.sub("", line).rstrip("\r").rpartition("\r")[2]
-    line = _CONTROLS.sub("", line.replace("\t", "    "))
+    line = last_state(strip_controls(line, keep="\t\r")).replace("\t", "    ")
     return line if len(line) <= MAX_MESSAGE else line[:MAX_MESSAGE] + " …"
 
 

@@ -1,6 +1,7 @@
-"""The build line: from a recipe to a frozen version, a phase after the other.
+"""A build, phase by phase: base image, steps, image, snapshot.
 
-Everything is named by what went in, so a build that was cut off is simply run again: what is done already is found.
+Layers, images and versions are named by a digest of what they are made from. So a build that was cut off simply runs
+again, and finds what it had finished.
 """
 
 from __future__ import annotations
@@ -9,16 +10,15 @@ import asyncio
 import secrets
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 from thawbox.errors import BuildError
 from thawbox.images import source
 from thawbox.images.source import ImageConfig, ResolvedBase
-from thawbox.node.cgroups import Limits
-from thawbox.node.containers import Node
+from thawbox.node.cgroups import ResourceLimits
+from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
 from thawbox.snapshots import layers
 from thawbox.snapshots import manifest as versions
@@ -30,78 +30,49 @@ from thawbox.templates.recipe import Recipe
 from . import history
 from .host_environment import step_environment
 from .image import base_image_name, make_image
-from .plan import PlannedStep, Setting, base_key, final_setting, first_link, make_plan
-from .steps import Log, StepRoom, run_step
+from .job import BuildJob
+from .plan import PlannedStep, StepSetting, base_key, final_setting, first_chain_id, make_plan
+from .steps import StepContext, run_step
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """What a COPY step copies, as the server has it."""
+async def build(node: Runtime, settings: Settings, job: BuildJob, pin: Callable[[str], None]) -> Version:
+    """Make the version that the recipe describes, or find it if it exists.
 
-    digest: str
-    open: Callable[[], Iterator[bytes]]
-    """the plain tar"""
+    ``pin(name)`` is called before a layer, an image or a version is used, so that garbage collection keeps it.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One build."""
-
-    organization_id: int
-    template_id: int
-    recipe: Recipe
-    files: Mapping[int, Files]
-    """by number of the COPY step"""
-    log: Log
-    progress: Callable[[int, str], Awaitable[None]]
-    """``progress(percent, what is being done)``"""
-    once: Callable[[str], AbstractAsyncContextManager[None]]
-    """``once(key)``: a lock, so that builds which need the same thing make it once"""
-    timings: dict[str, float] = field(default_factory=dict)
-    """phase -> seconds"""
-
-
-async def build(node: Node, settings: Settings, job: Job, pin: Callable[[str], None]) -> Version:
-    """Make, or find, the version that the recipe describes.
-
-    ``pin`` is told the names of layers, image and version as they are used, before they can be missed.
+    Returns the version with its snapshot; ``job.timings`` has the times.
 
     Raises:
-        BuildError: the build's owner should read why.
-        ThawboxError: something of ours broke.
+        BuildError: the recipe does not work; the message is for the build's owner.
+        ThawboxError: the server or the machine failed.
     """
-    with _timed(job, "base"):
+    with job.timings.phase("base"):
         config, base = await _base(node, settings, job)
     pin(base.id)
     plan = make_plan(job.recipe, config, {number: files.digest for number, files in job.files.items()})
-    with _timed(job, "steps"):
-        chain, link = await _steps(node, settings, job, plan, base, pin)
+    with job.timings.phase("steps"):
+        chain, chain_id = await _steps(node, settings, job, plan, base, pin)
     setting = final_setting(job.recipe, config, plan)
-    version = _version(job.recipe, setting, chain, link)
+    version = _version(job.recipe, setting, chain, chain_id)
     pin(version.key)
     pin(version.image)
     async with job.once(version.key):
         found = versions.load(node.layout, version.key)
-        if (
-            found
-            and found.memory
-            and found.memory.runsc_sha256 == node.runsc.digest
-            and not job.recipe.skip_cache
-        ):
+        if found and found.thaws_with(node.digest) and not job.recipe.skip_cache:
             job.log("INFO", "image and memory snapshot: CACHED")
             return found
-        with _timed(job, "image"):
+        with job.timings.phase("image"):
             await job.progress(85, "image")
             began = time.monotonic()
             async with job.once(version.image):
                 image = await make_image(node, chain, version.image)
             job.log("INFO", f"image: {image.stat().st_size / 1e6:.0f} MB in {time.monotonic() - began:.1f} s")
-        with _timed(job, "snapshot"):
+        with job.timings.phase("snapshot"):
             await job.progress(92, "snapshot")
             return await freeze(node, version, note=lambda text: job.log("INFO", f"snapshot: {text}"))
 
 
-async def _base(node: Node, settings: Settings, job: Job) -> tuple[ImageConfig, Layer]:
+async def _base(node: Runtime, settings: Settings, job: BuildJob) -> tuple[ImageConfig, Layer]:
     recipe = job.recipe
     await job.progress(2, f"FROM {recipe.base_image}")
 
@@ -134,7 +105,7 @@ async def _base(node: Node, settings: Settings, job: Job) -> tuple[ImageConfig, 
 
 
 async def _fetch_base(
-    node: Node,
+    node: Runtime,
     settings: Settings,
     recipe: Recipe,
     resolved: ResolvedBase,
@@ -160,12 +131,17 @@ async def _fetch_base(
 
 
 async def _steps(
-    node: Node, settings: Settings, job: Job, plan: list[PlannedStep], base: Layer, pin: Callable[[str], None]
+    node: Runtime,
+    settings: Settings,
+    job: BuildJob,
+    plan: list[PlannedStep],
+    base: Layer,
+    pin: Callable[[str], None],
 ) -> tuple[list[Layer], str]:
     recipe = job.recipe
-    room = StepRoom(
+    context = StepContext(
         node=node,
-        limits=Limits(cpu=recipe.cpu, memory_mb=recipe.memory_mb),
+        limits=ResourceLimits(cpu=recipe.cpu, memory_mb=recipe.memory_mb),
         disk_gb=recipe.disk_gb,
         host_env=step_environment(settings),
         timeout_s=settings.step_timeout_s,
@@ -173,40 +149,46 @@ async def _steps(
         log=job.log,
     )
     before = history.load(node.layout, job.template_id)
-    chain, link = [base], first_link(base.id, job.organization_id)
-    done: list[history.Entry] = []
+    chain, chain_id = [base], first_chain_id(base.id, job.organization_id)
+    done: list[history.StepRecord] = []
     forced = recipe.skip_cache
     missed = False
-    last = plan[-1].number if plan else 0
+    count = plan[-1].number if plan else 0
     for index, planned in enumerate(plan):
-        title = f"[{planned.number}/{last}] {planned.title}"
+        position = f"[{planned.number}/{count}]"
+        title = f"{position} {planned.title}"
         await job.progress(10 + 75 * index // len(plan), title[:120])
-        key = planned.key(link)
+        key = planned.key(chain_id)
         forced = forced or planned.step.skip_cache
-        done.append(history.Entry(below=link, identity=planned.identity, content=planned.content))
+        done.append(history.StepRecord(below=chain_id, identity=planned.identity, content=planned.content))
         if not planned.makes_layer:
             job.log("INFO", title)
-            link = key
+            chain_id = key
             continue
         async with job.once(key):
             layer = None if forced else layers.find(node.layout, key)
             if layer is not None:
                 job.log("INFO", f"CACHED {title}")
+                job.timings.add_step(title, None)
             else:
                 why = history.why_missed(before, done, forced=forced, missed_before=missed)
                 job.log("INFO", f"{title} ({why})")
                 missed = True
                 began = time.monotonic()
-                layer = await _one_step(room, job, planned, chain, key)
-                job.log("INFO", f"[{planned.number}/{last}] done in {time.monotonic() - began:.1f} s")
+                layer = await _one_step(context, job, planned, chain, key)
+                seconds = time.monotonic() - began
+                job.log("INFO", f"{position} done in {seconds:.1f} s")
+                job.timings.add_step(title, seconds)
         pin(layer.id)
         chain.append(layer)
-        link = layer.id
+        chain_id = layer.id
     history.save(node.layout, job.template_id, done)
-    return chain, link
+    return chain, chain_id
 
 
-async def _one_step(room: StepRoom, job: Job, planned: PlannedStep, chain: list[Layer], key: str) -> Layer:
+async def _one_step(
+    context: StepContext, job: BuildJob, planned: PlannedStep, chain: list[Layer], key: str
+) -> Layer:
     files = job.files.get(planned.number)
     image = None
     if len(chain) == 1:
@@ -214,15 +196,15 @@ async def _one_step(room: StepRoom, job: Job, planned: PlannedStep, chain: list[
         # pip install of 17 s. Further up the stack an image would have to be made for this step alone.
         name = base_image_name(chain[0])
         async with job.once(name):
-            image = await make_image(room.node, chain, name)
+            image = await make_image(context.node, chain, name)
     try:
-        return await run_step(room, planned, chain, key, image, files.open if files else None)
+        return await run_step(context, planned, chain, key, image, files.open if files else None)
     except BuildError as error:
         where = f"step {planned.number} ({planned.title})"
         raise BuildError(f"{where} failed: {error.message}", step=planned.title) from error
 
 
-def _version(recipe: Recipe, setting: Setting, chain: list[Layer], link: str) -> Version:
+def _version(recipe: Recipe, setting: StepSetting, chain: list[Layer], chain_id: str) -> Version:
     files = layers.digest("image", *(layer.id for layer in chain))
     unkeyed = Version(
         key="",
@@ -239,18 +221,5 @@ def _version(recipe: Recipe, setting: Setting, chain: list[Layer], link: str) ->
         memory_mb=recipe.memory_mb,
         disk_gb=recipe.disk_gb,
     )
-    key = layers.digest("version", link, repr(unkeyed))
+    key = layers.digest("version", chain_id, repr(unkeyed))
     return replace(unkeyed, key=key)
-
-
-class _timed:
-    """Adds the block's seconds to the job's timings."""
-
-    def __init__(self, job: Job, phase: str) -> None:
-        self._job, self._phase = job, phase
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._job.timings[self._phase] = round(time.monotonic() - self._began, 3)

@@ -1,7 +1,7 @@
-"""What has to be done: for every step its key, and where and as whom it runs.
+"""The plan of a build: each step's key, and the environment, folder and user that it runs with.
 
-key(step) = digest(id of what is below, canonical step, content of the copied files). Environment, working folder
-and user are part of it because the steps that set them are part of the chain.
+key(step) = digest(chain id below, canonical step, content of the copied files). The chain id stands for all steps
+before; those that set environment, folder and user are among them, so these need not be part of the key as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _VARIABLE = re.compile(r"\\\$|\$(?:\{(\w+)\}|(\w+))")
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class StepSetting:
     """What a step runs with, and in the end what sandboxes start with."""
 
     env: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Setting:
     user: str | None = None
     start_cmd: str | None = None
 
-    def after(self, step: AnyStep) -> Setting:
+    def after(self, step: AnyStep) -> StepSetting:
         """The setting that ``step`` leaves behind."""
         match step:
             case EnvStep():
@@ -67,7 +67,7 @@ class PlannedStep:
     number: int
     """1-based, as the user counts"""
     step: AnyStep
-    setting: Setting
+    setting: StepSetting
     """before the step"""
     content: str
     """digest of the copied files; empty for other steps"""
@@ -110,7 +110,7 @@ class PlannedStep:
 
 def make_plan(recipe: Recipe, config: ImageConfig, contents: Mapping[int, str]) -> list[PlannedStep]:
     """The recipe's steps with their settings. ``contents`` maps numbers of COPY steps to digests of their files."""
-    setting = Setting(env=dict(config.env), workdir=config.workdir or "/", user=config.user)
+    setting = StepSetting(env=dict(config.env), workdir=config.workdir or "/", user=config.user)
     planned = []
     for number, step in recipe.numbered():
         planned.append(PlannedStep(number, step, setting, contents.get(number, "")))
@@ -118,30 +118,30 @@ def make_plan(recipe: Recipe, config: ImageConfig, contents: Mapping[int, str]) 
     return planned
 
 
-def final_setting(recipe: Recipe, config: ImageConfig, plan: Sequence[PlannedStep]) -> Setting:
+def final_setting(recipe: Recipe, config: ImageConfig, plan: Sequence[PlannedStep]) -> StepSetting:
     """What sandboxes start with."""
     if plan:
         setting = plan[-1].setting.after(plan[-1].step)
     else:
-        setting = Setting(env=dict(config.env), workdir=config.workdir or "/", user=config.user)
+        setting = StepSetting(env=dict(config.env), workdir=config.workdir or "/", user=config.user)
     return replace(setting, start_cmd=recipe.start_cmd or setting.start_cmd)
 
 
 def base_key(base: ResolvedBase, organization_id: int) -> str:
-    """The key of the base image's layer: everybody's, unless it took somebody's credentials to get it."""
+    """The key of the base image's layer. All organisations share it, unless it took credentials to get the image."""
     return digest(FORMAT, "base", base.source, base.digest, str(organization_id) if base.private else "")
 
 
-def first_link(base_layer: str, organization_id: int) -> str:
-    """Where the chain of an organisation's own steps begins; no other organisation's begins there."""
+def first_chain_id(base_layer: str, organization_id: int) -> str:
+    """The chain id below an organisation's first step; no two organisations share one, so none sees another's cache."""
     return digest(FORMAT, base_layer, f"organization {organization_id}")
 
 
 def expand(value: str, env: Mapping[str, str]) -> str:
     r"""Replace ``$NAME`` and ``${NAME}`` by what they are in ``env``; ``\$`` is a dollar.
 
-    Names that are not in ``env`` stay as written: a password with a dollar in it is more likely than a wish for
-    nothing.
+    Names that are not in ``env`` stay as written: a password with a dollar in it is more likely than a variable that
+    is empty on purpose.
     """
 
     def value_of(match: re.Match[str]) -> str:

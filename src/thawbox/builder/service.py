@@ -7,11 +7,9 @@ The table is the queue: a row is ``queued``, then ``building``, then ``active`` 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from thawbox import log as logs
 from thawbox import metrics
 from thawbox.catalog.entries import Entry
 from thawbox.errors import AliasExists, BuildError, MachineDiskFull, ThawboxError
-from thawbox.node.containers import Node
+from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
 from thawbox.snapshots import manifest as versions
 from thawbox.snapshots.freeze import freeze
@@ -32,14 +30,18 @@ from thawbox.store import builds, templates
 from thawbox.store.builds import BuildRow
 from thawbox.store.connection import Connection
 from thawbox.store.database import Database
+from thawbox.store.enums import BuildStatus, TemplateStatus
 from thawbox.store.templates import TemplateRow
 from thawbox.templates import codec
 from thawbox.templates.recipe import Recipe
 from thawbox.util import full_disk
+from thawbox.util.keyed_lock import KeyedLock
 
 from . import copies, history, quota
+from .job import BuildJob
 from .log import BuildLog
-from .pipeline import Job, build
+from .pipeline import build
+from .timings import BuildTimings
 
 log = logs.get(__name__)
 
@@ -49,7 +51,7 @@ class BuildService:
 
     def __init__(
         self,
-        node: Node,
+        node: Runtime,
         database: Database,
         settings: Settings,
         pins: Pins,
@@ -66,7 +68,7 @@ class BuildService:
         self._running: dict[int, asyncio.Task[None]] = {}
         """template id -> its build"""
         self._cancelled: set[int] = set()
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = KeyedLock()
         self._work = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
         self._refresher: asyncio.Task[None] | None = None
@@ -81,7 +83,7 @@ class BuildService:
             log.info("builds_continued", builds=again)
         self._work.set()
         self._dispatcher = asyncio.create_task(self._dispatch_for_ever())
-        self._refresher = asyncio.create_task(self._refresh_memories())
+        self._refresher = asyncio.create_task(self._refresh_snapshots())
 
     async def stop(self) -> None:
         """Stop working; running builds continue after the next start."""
@@ -104,7 +106,7 @@ class BuildService:
         await copies.check_sources(self._node.layout.uploads, self._settings, recipe, blobs)
         async with self._database.write() as connection:
             existing = await templates.get_own(connection, organization_id, recipe.name)
-            if existing is not None and not recipe.update and existing.status != builds.FAILED:
+            if existing is not None and not recipe.update and existing.status != TemplateStatus.FAILED:
                 raise AliasExists(f"A template with alias '{recipe.name}' already exists")
             await quota.check(connection, self._settings, organization_id)
             template_id = await _template_to_build(connection, organization_id, recipe, existing)
@@ -156,10 +158,10 @@ class BuildService:
         self._cancelled.add(template_id)
         try:
             async with self._database.write() as connection:
-                for row in await builds.with_status(connection, builds.QUEUED):
+                for row in await builds.with_status(connection, BuildStatus.QUEUED):
                     if row.template_id == template_id:
                         await builds.finish(
-                            connection, row.id, status=builds.FAILED, error_message="cancelled"
+                            connection, row.id, status=BuildStatus.FAILED, error_message="cancelled"
                         )
             task = self._running.get(template_id)
             if task is not None:
@@ -181,12 +183,12 @@ class BuildService:
 
     async def _supersede(self, connection: Connection, template_id: int) -> None:
         """An update that waits makes the ones before it pointless."""
-        for row in await builds.with_status(connection, builds.QUEUED):
+        for row in await builds.with_status(connection, BuildStatus.QUEUED):
             if row.template_id == template_id:
                 await builds.finish(
                     connection,
                     row.id,
-                    status=builds.FAILED,
+                    status=BuildStatus.FAILED,
                     error_message="superseded by a newer build",
                 )
 
@@ -209,7 +211,7 @@ class BuildService:
     async def _run(self, row: BuildRow) -> None:
         began = time.monotonic()
         job_log = BuildLog.open(self.log_path(row))
-        outcome = builds.FAILED
+        outcome = BuildStatus.FAILED
         try:
             with job_log, bound_contextvars(build_id=row.template_id, organization_id=row.organization_id):
                 try:
@@ -220,7 +222,7 @@ class BuildService:
                         job_log.write("INFO", f"template {job.recipe.name} is ready: {seconds:.1f} s in all")
                         await self._built(version, job.recipe.name)
                         await self._publish(row, version, job.timings)
-                    outcome = builds.ACTIVE
+                    outcome = BuildStatus.ACTIVE
                 except BuildError as error:
                     await self._fail(row, job_log, error.message)
                 except asyncio.CancelledError:
@@ -247,7 +249,7 @@ class BuildService:
                 if older != self.log_path(row) and int(older.name.split(".")[1]) < row.id:
                     older.unlink(missing_ok=True)
 
-    async def _job(self, row: BuildRow, job_log: BuildLog) -> Job:
+    async def _job(self, row: BuildRow, job_log: BuildLog) -> BuildJob:
         recipe = codec.recipe_from_json(row.recipe["recipe"])
         if row.credentials:
             recipe = replace(recipe, credentials=codec.credentials_from_json(row.credentials))
@@ -257,52 +259,42 @@ class BuildService:
             async with self._database.write() as connection:
                 await builds.set_progress(connection, row.id, percent, what)
 
-        return Job(
+        return BuildJob(
             organization_id=row.organization_id,
             template_id=row.template_id,
             recipe=recipe,
             files=await copies.open_blobs(self._node.layout.uploads, self._settings, blobs),
             log=job_log.write,
             progress=progress,
-            once=self._once,
+            once=self._locks.hold,
         )
 
-    @contextlib.asynccontextmanager
-    async def _once(self, key: str) -> AsyncIterator[None]:
-        lock = self._locks[key]
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked() and not lock._waiters:
-                self._locks.pop(key, None)
-
-    async def _publish(self, row: BuildRow, version: Version, timings: dict[str, float]) -> None:
+    async def _publish(self, row: BuildRow, version: Version, timings: BuildTimings) -> None:
         async with self._database.write() as connection:
-            await builds.finish(connection, row.id, status=builds.ACTIVE, timings=timings)
+            await builds.finish(connection, row.id, status=BuildStatus.ACTIVE, timings=timings.to_json())
             await templates.update(
                 connection,
                 row.template_id,
-                status=builds.ACTIVE,
+                status=TemplateStatus.ACTIVE,
                 error_message=None,
                 snapshot_key=version.key,
                 cpu=version.cpu,
                 memory_mb=version.memory_mb,
                 disk_gb=version.disk_gb,
             )
-        for phase, seconds in timings.items():
+        for phase, seconds in timings.phases.items():
             metrics.BUILD_PHASE_SECONDS.labels(phase=phase).observe(seconds)
         await self._clean()
 
     async def _fail(self, row: BuildRow, job_log: BuildLog, message: str) -> None:
         job_log.write("ERROR", f"❌ build failed: {message}")
         async with self._database.write() as connection:
-            await builds.finish(connection, row.id, status=builds.FAILED, error_message=message)
-            status = builds.FAILED
+            await builds.finish(connection, row.id, status=BuildStatus.FAILED, error_message=message)
+            status = TemplateStatus.FAILED
             if row.organization_id == builds.CATALOGUE:
                 # Everybody uses it: what was built before goes on serving, as if nothing had been tried.
                 before = await templates.get(connection, row.template_id)
-                status = builds.ACTIVE if before and before.snapshot_key else builds.FAILED
+                status = TemplateStatus.ACTIVE if before and before.snapshot_key else TemplateStatus.FAILED
             await templates.update(connection, row.template_id, status=status, error_message=message)
         await self._clean()
 
@@ -310,7 +302,7 @@ class BuildService:
         await retire_versions(self._node.layout, self._database, self._pins)
         await remove_unreferenced_uploads(self._node.layout, self._database)
 
-    async def _refresh_memories(self) -> None:
+    async def _refresh_snapshots(self) -> None:
         """Make memory snapshots again that the installed runsc cannot restore; sandboxes boot cold until then."""
         async with self._database.read() as connection:
             keys = sorted(await templates.snapshot_keys(connection))
@@ -320,10 +312,10 @@ class BuildService:
                 continue
             if version.from_sandbox:
                 continue  # cannot be made again; who creates a sandbox of it is told
-            if version.memory is not None and version.memory.runsc_sha256 == self._node.runsc.digest:
+            if version.thaws_with(self._node.digest):
                 continue
             try:
-                async with self._once(key):
+                async with self._locks.hold(key):
                     log.info("snapshot_made_again", snapshot=key)
                     with self._pins.holder() as pin:
                         pin(key)
@@ -338,7 +330,7 @@ async def _template_to_build(
 ) -> int:
     """The id of the template, new or to be replaced, whose status says that it is being built."""
     if existing is not None:
-        await templates.update(connection, existing.id, status=builds.BUILDING, error_message=None)
+        await templates.update(connection, existing.id, status=TemplateStatus.BUILDING, error_message=None)
         return existing.id
     template = await templates.create(
         connection,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections import deque
 from collections.abc import Callable
 
+from thawbox.util.control_sequences import last_state, strip_controls
+
 _LONGEST_LINE = 4096
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
 LAST_LINES = 20
 
 
@@ -49,8 +49,7 @@ class LineWriter:
         return "\n" + "\n".join(self._last) if self._last else ""
 
     def _line(self, line: str) -> None:
-        line = line.rstrip("\r").rpartition("\r")[2]
-        line = _CONTROL.sub("", line)[:_LONGEST_LINE]
+        line = strip_controls(last_state(line), keep="\t")[:_LONGEST_LINE]
         self._last.append(line[:500])
         if self._left <= 0:
             return

@@ -1,7 +1,7 @@
-"""One step of a build, in a gVisor sandbox of its own.
+"""Runs one step of a build, in a gVisor sandbox of its own.
 
-The stacked layers below are its root; what it changes becomes the new layer. The sandbox has the template's limits
-and is gone when the step is.
+The stacked layers below are the sandbox's root; what the step changes becomes the new layer. The sandbox has the
+template's limits and is destroyed at the end of the step.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pathlib import Path
 from thawbox import guest, ids, processes
 from thawbox.errors import BuildError, GuestFault, MachineDiskFull, RuntimeFault
 from thawbox.node import spec
-from thawbox.node.cgroups import Limits
-from thawbox.node.containers import Container, Node, while_alive
+from thawbox.node.cgroups import ResourceLimits
+from thawbox.node.container import Container, while_alive
+from thawbox.node.runtime import Runtime
 from thawbox.snapshots import layers
 from thawbox.snapshots.layers import Layer
 from thawbox.snapshots.start import introduce
@@ -28,12 +29,10 @@ from thawbox.templates.recipe import AptStep, CopyStep, RunStep
 from thawbox.util import full_disk
 
 from . import overlay
-from .plan import PlannedStep, Setting
+from .job import WriteLog
+from .plan import PlannedStep, StepSetting
 from .step_output import LineWriter
 from .whiteouts import remove_pointless
-
-Log = Callable[[str, str], None]
-"""``log(level, message)`` of the build's own log."""
 
 _APT = (
     "export DEBIAN_FRONTEND=noninteractive; "
@@ -43,20 +42,23 @@ _APT = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepRoom:
+class StepContext:
     """What all steps of a build share."""
 
-    node: Node
-    limits: Limits
+    node: Runtime
+    limits: ResourceLimits
     disk_gb: int
     host_env: dict[str, str]
+    """variables of every command, below what the recipe sets"""
     timeout_s: int
+    """of one command"""
     log_max_bytes: int
-    log: Log
+    """of one command's output in the log"""
+    log: WriteLog
 
 
 async def run_step(
-    room: StepRoom,
+    context: StepContext,
     planned: PlannedStep,
     below: Sequence[Layer],
     key: str,
@@ -70,31 +72,34 @@ async def run_step(
     Raises:
         BuildError: the step failed; its message has the reason and the last lines.
     """
-    tmp = room.node.layout.tmp / f"layer-{secrets.token_hex(8)}"
+    tmp = context.node.layout.tmp / f"layer-{secrets.token_hex(8)}"
     tmp.mkdir()
     try:
-        async with overlay.mounted(room.node.layout, below) as tree:
-            async with room.node.running(
-                ids.sandbox_id(), root=_root(room, tree, image), limits=room.limits, disk_gb=room.disk_gb
+        async with overlay.mounted(context.node.layout, below) as tree:
+            async with context.node.running(
+                ids.sandbox_id(),
+                root=_root(context, tree, image),
+                limits=context.limits,
+                disk_gb=context.disk_gb,
             ) as container:
-                with explained(room, container):
-                    await while_alive(container, _work(room, container, planned, open_files))
-                    await room.node.runsc.tar_upper(container.id, tmp / "layer.tar")
+                with explained(context, container):
+                    await while_alive(container, _work(context, container, planned, open_files))
+                    await context.node.tar_upper(container, tmp / "layer.tar")
             await _unpack(tmp)
             await asyncio.to_thread(remove_pointless, tmp / "fs", tree)
-        return layers.publish(room.node.layout, key, tmp, {"title": planned.title})
+        return layers.publish(context.node.layout, key, tmp, {"title": planned.title})
     finally:
         await asyncio.to_thread(shutil.rmtree, tmp, ignore_errors=True)
 
 
-def _root(room: StepRoom, tree: Path, image: Path | None) -> spec.Directory | spec.Erofs:
+def _root(context: StepContext, tree: Path, image: Path | None) -> spec.Directory | spec.Erofs:
     if image is None:
         return spec.Directory(path=tree)
-    return spec.Erofs(image=image, upper=room.node.layout.upper, disk_gb=room.disk_gb)
+    return spec.Erofs(image=image, upper=context.node.layout.upper, disk_gb=context.disk_gb)
 
 
 async def _work(
-    room: StepRoom,
+    context: StepContext,
     container: Container,
     planned: PlannedStep,
     open_files: Callable[[], Iterator[bytes]] | None,
@@ -105,16 +110,16 @@ async def _work(
         assert open_files is not None
         await _copy(container, planned.step, planned.setting, open_files)
     else:
-        await _command(room, container, planned)
+        await _command(context, container, planned)
 
 
-async def _make_workdir(container: Container, setting: Setting) -> None:
+async def _make_workdir(container: Container, setting: StepSetting) -> None:
     if setting.workdir != "/":
         await guest.mkdir(container.endpoint, setting.workdir, parents=True)
 
 
 async def _copy(
-    container: Container, step: CopyStep, setting: Setting, open_files: Callable[[], Iterator[bytes]]
+    container: Container, step: CopyStep, setting: StepSetting, open_files: Callable[[], Iterator[bytes]]
 ) -> None:
     try:
         await guest.place(
@@ -129,7 +134,7 @@ async def _copy(
         raise BuildError(f"COPY to {step.dest}: {error}") from error
 
 
-async def _command(room: StepRoom, container: Container, planned: PlannedStep) -> None:
+async def _command(context: StepContext, container: Container, planned: PlannedStep) -> None:
     match planned.step:
         case RunStep(command=command):
             line, user = command, planned.setting.user
@@ -137,14 +142,14 @@ async def _command(room: StepRoom, container: Container, planned: PlannedStep) -
             line, user = _APT.format(packages=shlex.join(packages)), None
         case _:
             raise AssertionError(planned.step)
-    env = {**room.host_env, **planned.setting.env}
+    env = {**context.host_env, **planned.setting.env}
     await run_command(
-        room, container, line, env=env, cwd=planned.setting.workdir, user=user, timeout_s=room.timeout_s
+        context, container, line, env=env, cwd=planned.setting.workdir, user=user, timeout_s=context.timeout_s
     )
 
 
 async def run_command(
-    room: StepRoom,
+    context: StepContext,
     container: Container,
     line: str,
     *,
@@ -158,7 +163,7 @@ async def run_command(
     Raises:
         BuildError: it ended with another status than 0, or not in time.
     """
-    output = LineWriter(lambda text: room.log("INFO", text), room.log_max_bytes)
+    output = LineWriter(lambda text: context.log("INFO", text), context.log_max_bytes)
     began = time.monotonic()
     code, timed_out = -1, False
     try:
@@ -181,28 +186,28 @@ async def run_command(
             f"(limit {timeout_s:.0f} s)" + output.last_lines()
         )
     if code != 0:
-        said = output.last_lines()
-        if full_disk.is_meant(said):
-            said += (
-                f"\nThe template's disk of {room.disk_gb} GB is full (give it more with `diskGB`), or the server's "
+        reason = output.last_lines()
+        if full_disk.is_meant(reason):
+            reason += (
+                f"\nThe template's disk of {context.disk_gb} GB is full (give it more with `diskGB`), or the server's "
                 "that it lies on"
             )
-        raise BuildError(f"exit status {code}" + said)
+        raise BuildError(f"exit status {code}" + reason)
 
 
 @contextlib.contextmanager
-def explained(room: StepRoom, container: Container) -> Iterator[None]:
-    """Turn the sandbox's death into the reason for it.
+def explained(context: StepContext, container: Container) -> Iterator[None]:
+    """Name the reason when the step's sandbox fails.
 
     Raises:
-        BuildError: it ran out of memory, or died for an unknown reason.
+        BuildError: it ran out of memory, the agent refused, a disk is full, or it died for another reason.
     """
     try:
         yield
     except (GuestFault, RuntimeFault, OSError, guest.GuestError) as error:
         if container.out_of_memory:
             raise BuildError(
-                f"out of memory: the step needed more than the template's {room.limits.memory_mb} MB; "
+                f"out of memory: the step needed more than the template's {context.limits.memory_mb} MB; "
                 "give the template more with `memory`"
             ) from error
         if isinstance(error, guest.GuestError | MachineDiskFull):
@@ -210,8 +215,8 @@ def explained(room: StepRoom, container: Container) -> Iterator[None]:
         if isinstance(error, OSError) and full_disk.is_meant(error):
             raise BuildError(str(MachineDiskFull())) from error
         console = container.bundle / "console"
-        said = processes.tail(console.read_bytes(), 500) if console.exists() else ""
-        raise BuildError(f"the step's sandbox died: {error} {said}".strip()) from error
+        last = processes.tail(console.read_bytes(), 500) if console.exists() else ""
+        raise BuildError(f"the step's sandbox died: {error} {last}".strip()) from error
 
 
 async def _unpack(tmp: Path) -> None:
@@ -231,7 +236,8 @@ async def _unpack(tmp: Path) -> None:
             "--numeric-owner",
             "--delay-directory-restore",
         ],
-        timeout=1800,
+        timeout_s=1800,
+        die_with_parent=True,
     )
     (tmp / "layer.tar").unlink()
 

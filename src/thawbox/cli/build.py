@@ -13,6 +13,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from thawbox.store.enums import TemplateStatus
+
 from .client import Refused, Server, connect
 from .failure import FAILED, INTERRUPTED, Failure
 from .follow import follow
@@ -80,12 +82,12 @@ def build(
         result = build_template(server, source, context, out)
     if as_json:
         print_json(result)
-    elif result["status"] == "active":
+    elif result["status"] == TemplateStatus.ACTIVE:
         took = duration(result["seconds"])
         out.print(
             Text(f"{result['name']} is ready: template {result['template_id']}, {took}", style="bold green")
         )
-    if result["status"] != "active":
+    if result["status"] != TemplateStatus.ACTIVE:
         if as_json:
             raise click.exceptions.Exit(FAILED)
         # The rest of the message is the end of the log, which has just been shown.
@@ -119,12 +121,12 @@ def build_template(server: Server, source: Source, context: Path, out: Console) 
     except KeyboardInterrupt:
         _tell_how_to_cancel(source.name, update=bool(body.get("update")))
         raise click.exceptions.Exit(INTERRUPTED) from None
-    ready = status["status"] in ("active", "success", "completed")
+    ready = status["status"] in (TemplateStatus.ACTIVE, "success", "completed")
     return {
         "name": source.name,
         "template_id": accepted["template_id"],
         "build_id": accepted["build_id"],
-        "status": "active" if ready else "failed",
+        "status": TemplateStatus.ACTIVE if ready else TemplateStatus.FAILED,
         "seconds": round(time.monotonic() - began, 3),
         "error_message": status.get("error_message"),
     }

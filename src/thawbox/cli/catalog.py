@@ -10,8 +10,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from thawbox.control.client import ask
+from thawbox.control.client import send_request
 from thawbox.settings import Settings, load
+from thawbox.store.enums import TemplateStatus
 
 from .build import print_log, progress_line
 from .failure import FAILED, INTERRUPTED, Commands, Failure
@@ -36,7 +37,7 @@ def catalog(context: click.Context, state: Path | None, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    (answer,) = ask(load(state=state), {"op": "catalogue"})
+    (answer,) = send_request(load(state=state), {"op": "catalogue"})
     found = answer["templates"]
     if as_json:
         print_json(found)
@@ -69,13 +70,13 @@ def build(names: tuple[str, ...], no_cache: bool, state: Path | None, as_json: b
     """
     settings = load(state=state)
     if not names:
-        (answer,) = ask(settings, {"op": "catalogue"})
+        (answer,) = send_request(settings, {"op": "catalogue"})
         names = tuple(item["name"] for item in answer["templates"])
     out = console(stderr=as_json)
     results = [build_entry(settings, name, out, no_cache=no_cache) for name in dict.fromkeys(names)]
     if as_json:
         print_json(results)
-    if any(result["status"] != "active" for result in results):
+    if any(result["status"] != TemplateStatus.ACTIVE for result in results):
         raise click.exceptions.Exit(FAILED)
 
 
@@ -91,7 +92,7 @@ def build_entry(settings: Settings, name: str, out: Console, *, no_cache: bool =
     end: dict[str, Any] = {}
     try:
         with progress_line(out, began) as on_status:
-            for said in ask(settings, {"op": "catalogue_build", "name": name, "no_cache": no_cache}):
+            for said in send_request(settings, {"op": "catalogue_build", "name": name, "no_cache": no_cache}):
                 if "log" in said:
                     print_log(out, said["log"])
                 elif "status" in said:
@@ -106,7 +107,7 @@ def build_entry(settings: Settings, name: str, out: Console, *, no_cache: bool =
     if not end:
         raise Failure(f"The server ended while it built {name}. It goes on with it when it starts again.")
     seconds = round(time.monotonic() - began, 3)
-    if end["status"] == "active":
+    if end["status"] == TemplateStatus.ACTIVE:
         out.print(Text(f"{name} is ready: template {end['template_id']}, {duration(seconds)}", "bold green"))
     else:
         reason = harmless(str(end["error_message"] or "no reason given").splitlines()[0])

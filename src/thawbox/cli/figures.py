@@ -1,15 +1,13 @@
-"""The times that server and builder wrote down, as rows of a table; read from this machine's database."""
+"""The times that the server keeps of a build and of a sandbox, as rows of a table; from this machine's database."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from thawbox.builder import log as buildlog
+from thawbox.builder.timings import BuildTimings
 from thawbox.settings import Settings
-from thawbox.state import Layout
 from thawbox.store import builds, sandboxes
 from thawbox.store.connection import Connection
 from thawbox.store.database import open_database
@@ -19,40 +17,28 @@ Row = tuple[str, float | None, str]
 """What, how many seconds, a remark."""
 
 _PHASES = {"base": "base image", "image": "root image", "snapshot": "memory snapshot"}
-_STEP_DONE = re.compile(r"(\[\d+/\d+\]) done in ([\d.]+) s")
-_STEP_CACHED = re.compile(r"CACHED (\[\d+/\d+\] .*)")
-_STEP_BEGUN = re.compile(r"(\[\d+/\d+\]) (.*?)(?: \([^()]*\))?$")
 
 
 def build_figures(settings: Settings, template_id: int, total_s: float) -> list[Row]:
     """A row per phase of the template's newest build and per step, then the whole as the client saw it.
 
-    The steps' times are in the build's log alone.
+    ``total_s``: seconds of the whole. Builds of servers that did not keep the steps' times have rows of phases alone.
     """
     build = asyncio.run(_read(settings, lambda connection: builds.newest(connection, template_id)))
-    if build is None:
-        return [("build in all", total_s, "as the client saw it")]
-    log, _ = buildlog.read_text(Layout(settings.state).logs / f"{template_id}.{build.id}.log", 0)
-    phases = dict(build.timings or {})
+    timings = BuildTimings.from_json(build.timings if build else None)
+    return [*phase_figures(timings), ("build in all", total_s, "as the client saw it")]
+
+
+def phase_figures(timings: BuildTimings) -> list[Row]:
+    """A row per phase; below the phase of the steps, one per step that took time or was cached."""
     rows: list[Row] = []
-    for phase, seconds in phases.items():
+    for phase, seconds in timings.phases.items():
         rows.append((_PHASES.get(phase, phase), seconds, ""))
         if phase == "steps":
-            rows += step_figures(log)
-    return [*rows, ("build in all", total_s, "as the client saw it")]
-
-
-def step_figures(log: str) -> list[Row]:
-    """A row per step that took time or was cached."""
-    rows: list[Row] = []
-    titles: dict[str, str] = {}
-    for line in log.splitlines():
-        if done := _STEP_DONE.fullmatch(line):
-            rows.append((f"  {titles.get(done[1], done[1])}", float(done[2]), ""))
-        elif cached := _STEP_CACHED.fullmatch(line):
-            rows.append((f"  {cached[1]}", None, "cached"))
-        elif begun := _STEP_BEGUN.match(line):
-            titles[begun[1]] = f"{begun[1]} {begun[2]}"
+            rows += [
+                (f"  {step.title}", None if step.cached else step.seconds, "cached" if step.cached else "")
+                for step in timings.steps
+            ]
     return rows
 
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from thawbox.store.enums import TemplateStatus
+
 from .client import Server, Unreachable
 
 _FIRST_PAUSE_S = 0.05
@@ -44,7 +46,13 @@ def follow(
                 offset = int(page["offset"])
                 on_lines(str(page["logs"]).rstrip("\n").split("\n"))
                 wait = _FIRST_PAUSE_S
-            if status["status"] in ("active", "success", "completed", "failed", "error"):
+            if status["status"] in (
+                TemplateStatus.ACTIVE,
+                "success",
+                "completed",
+                TemplateStatus.FAILED,
+                "error",
+            ):
                 return status
             last_answer = time.monotonic()
         except Unreachable:

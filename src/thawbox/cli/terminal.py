@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+from thawbox.store.enums import SandboxStatus, TemplateStatus
+from thawbox.util.control_sequences import last_state, strip_controls
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -25,7 +24,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def harmless(line: str) -> str:
     """``line`` without what could steer a terminal; of a progress bar redrawn with \\r, the last state."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]))
+    return strip_controls(last_state(line), keep="\t\n")
 
 
 def duration(seconds: float) -> str:
@@ -101,5 +100,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) ->
 
 def status_text(status: str) -> Text:
     """A status word in its colour."""
-    colours = {"active": "green", "running": "green", "failed": "red", "error": "red"}
+    colours: dict[str, str] = {
+        TemplateStatus.ACTIVE: "green",
+        SandboxStatus.RUNNING: "green",
+        TemplateStatus.FAILED: "red",
+        SandboxStatus.ERROR: "red",
+    }
     return Text(harmless(status), style=colours.get(status, "yellow"))

@@ -1,15 +1,19 @@
-"""What may be asked of a sandbox in which state (contract D)."""
+"""Which change of state is allowed in which state.
+
+The table: docs/reference/compatibility/sandboxes.md#states.
+"""
 
 from __future__ import annotations
 
 import enum
 
 from thawbox.errors import InvalidState
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 
 class Action(enum.Enum):
-    """What changes a sandbox's state."""
+    """A change of state that a client can request."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -18,31 +22,32 @@ class Action(enum.Enum):
 
 
 _LEADS_TO = {
-    Action.PAUSE: "paused",
-    Action.RESUME: "running",
-    Action.STOP: "stopped",
-    Action.START: "running",
+    Action.PAUSE: SandboxStatus.PAUSED,
+    Action.RESUME: SandboxStatus.RUNNING,
+    Action.STOP: SandboxStatus.STOPPED,
+    Action.START: SandboxStatus.RUNNING,
 }
 _FROM = {
-    Action.PAUSE: ("running",),
-    Action.RESUME: ("paused",),
-    Action.STOP: ("creating", "running", "paused"),
-    Action.START: ("stopped",),
+    Action.PAUSE: (SandboxStatus.RUNNING,),
+    Action.RESUME: (SandboxStatus.PAUSED,),
+    Action.STOP: (SandboxStatus.CREATING, SandboxStatus.RUNNING, SandboxStatus.PAUSED),
+    Action.START: (SandboxStatus.STOPPED,),
 }
 _REMEDY = {
-    "creating": "wait until it runs",
-    "running": "it runs",
-    "paused": "resume it first",
-    "stopped": "start it first",
-    "error": "delete it",
+    SandboxStatus.CREATING: "wait until it is running",
+    SandboxStatus.RUNNING: "it is running",
+    SandboxStatus.PAUSED: "resume it first",
+    SandboxStatus.STOPPED: "start it first",
+    SandboxStatus.ERROR: "delete it",
 }
+_IN_WORDS = {SandboxStatus.CREATING: "being created", SandboxStatus.ERROR: "in error"}
 
 
 def applies(action: Action, row: SandboxRow) -> bool:
-    """Whether there is something to do; False: it is in the target state already.
+    """Whether the action has to be done; False: the sandbox is in the target state already.
 
     Raises:
-        InvalidState: the state does not allow it.
+        InvalidState: the state does not allow the action.
     """
     if row.status == _LEADS_TO[action]:
         return False
@@ -54,6 +59,6 @@ def applies(action: Action, row: SandboxRow) -> bool:
     )
 
 
-def in_words(status: str) -> str:
-    """The state inside a sentence."""
-    return {"creating": "being created", "error": "in error"}.get(status, status)
+def in_words(status: SandboxStatus) -> str:
+    """The status as it reads after "is" in a sentence."""
+    return _IN_WORDS.get(status, status.value)

@@ -6,22 +6,19 @@ References are rows (templates, sandboxes, queued builds, uploads), manifests, a
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from thawbox.agent_image import AGENT_IMAGES
 from thawbox.machine.selftest import agent_that_passed
 from thawbox.state import Layout
 from thawbox.store import builds, sandboxes, templates, uploads
 from thawbox.store.database import Database
+from thawbox.store.enums import BuildStatus
 
-from . import layers
+from . import layers, manifest
 from .pins import Pins
 
 YOUNG_S = 60
@@ -88,8 +85,8 @@ async def retire_versions(layout: Layout, database: Database, pins: Pins, *, of:
         if folder.name not in wanted and folder.name not in pins
     ]
     for folder in doomed:
-        (folder / "manifest.json").unlink(missing_ok=True)  # from here on nobody finds it
-    needed = {manifest["image"] for manifest in _manifests(layout)}
+        manifest.remove(layout, folder.name)  # from here on nobody finds it
+    needed = {version.image for version in manifest.references(layout)}
     needed |= {BASE_IMAGE.format(layer=layer.name) for layer in layout.layers.iterdir()}
     images = [
         image for image in layout.images.iterdir() if image.name not in needed and image.name not in pins
@@ -104,14 +101,14 @@ async def retire_versions(layout: Layout, database: Database, pins: Pins, *, of:
 
 def layers_of_versions(layout: Layout) -> set[str]:
     """Ids of the layers that existing versions were made of."""
-    return {layer for manifest in _manifests(layout) for layer in manifest["layers"]}
+    return {layer for version in manifest.references(layout) for layer in version.layers}
 
 
 async def remove_unreferenced_uploads(layout: Layout, database: Database) -> Freed:
     """Remove uploaded files that neither an upload's row nor a waiting or running build names."""
     async with database.read() as connection:
         wanted = await uploads.blobs(connection)
-        for build in await builds.with_status(connection, builds.QUEUED, builds.BUILDING):
+        for build in await builds.with_status(connection, BuildStatus.QUEUED, BuildStatus.BUILDING):
             wanted |= {blob for files in build.recipe["files"].values() for blob in files["blobs"].values()}
     doomed = [
         path
@@ -135,7 +132,7 @@ async def remove_old_agents(layout: Layout, database: Database, in_use: str | No
         return Freed({"agents": 0})
     async with database.read() as connection:
         wanted = {row.agent_image for row in await sandboxes.list_all(connection)}
-    wanted |= {manifest["memory"]["agent_image"] for manifest in _manifests(layout) if manifest["memory"]}
+    wanted |= {version.agent_image for version in manifest.references(layout)}
     doomed = [
         image
         for image in layout.runtime.glob(AGENT_IMAGES)
@@ -145,12 +142,6 @@ async def remove_old_agents(layout: Layout, database: Database, in_use: str | No
     for path in doomed:
         path.unlink(missing_ok=True)
     return Freed({"agents": len(doomed)}, freed)
-
-
-def _manifests(layout: Layout) -> Iterator[dict[str, Any]]:
-    for folder in layout.snapshots.iterdir():
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            yield json.loads((folder / "manifest.json").read_text())
 
 
 def _size(path: Path) -> int:

@@ -5,9 +5,21 @@ Times are UTC seconds since 1970 as floats. JSON columns hold what the functions
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import sqlalchemy as sa
 
+from .enums import BootPath, BuildStatus, SandboxStatus, TemplateStatus, UploadKind
+
 metadata = sa.MetaData()
+
+
+def _one_of(words: type[StrEnum], length: int) -> sa.Enum:
+    """A VARCHAR that holds the values of ``words``; rows come back with its members."""
+    return sa.Enum(
+        words, values_callable=lambda kind: [word.value for word in kind], native_enum=False, length=length
+    )
+
 
 organizations = sa.Table(
     "organizations",
@@ -48,7 +60,7 @@ templates = sa.Table(
     sa.Column("disk_gb", sa.Integer, nullable=False),
     sa.Column("min_resources", sa.JSON(none_as_null=True)),  # of the catalogue: vcpu, memory_mb, disk_gb
     sa.Column("max_resources", sa.JSON(none_as_null=True)),
-    sa.Column("status", sa.String(16), nullable=False),  # building, active, failed
+    sa.Column("status", _one_of(TemplateStatus, 16), nullable=False),
     sa.Column("error_message", sa.Text),
     # The version that new sandboxes boot from; stays the old one while an update builds or after it failed.
     sa.Column("snapshot_key", sa.String(64)),
@@ -70,17 +82,17 @@ builds = sa.Table(
     metadata,
     # One row per attempt. The API's build id is the template's id and means its newest attempt.
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    # template_id names no foreign key: a build outlives its template, because quotas count it.
+    # template_id is no foreign key: quotas count a build even if its template was deleted.
     sa.Column("template_id", sa.Integer, nullable=False, index=True),
     sa.Column("organization_id", sa.Integer, nullable=False, index=True),
     sa.Column("recipe", sa.JSON, nullable=False),
-    sa.Column("credentials", sa.JSON(none_as_null=True)),  # registry log-in; emptied when the build ends
-    sa.Column("status", sa.String(16), nullable=False),  # queued, building, active, failed
+    sa.Column("credentials", sa.JSON(none_as_null=True)),  # of the registry; deleted when the build ends
+    sa.Column("status", _one_of(BuildStatus, 16), nullable=False),
     sa.Column("progress", sa.Integer, nullable=False, default=0),
     sa.Column("current_step", sa.Text),
     sa.Column("error_message", sa.Text),
     sa.Column("counts", sa.Boolean, nullable=False, default=True),  # towards the organisation's quota
-    sa.Column("timings", sa.JSON(none_as_null=True)),  # phase -> seconds
+    sa.Column("timings", sa.JSON(none_as_null=True)),  # phase -> seconds, and the steps' times
     sa.Column("created_at", sa.Float, nullable=False, index=True),
     sa.Column("started_at", sa.Float),
     sa.Column("completed_at", sa.Float),
@@ -95,7 +107,7 @@ uploads = sa.Table(
     sa.Column("organization_id", sa.Integer, primary_key=True),
     sa.Column("name", sa.String(1024), primary_key=True),
     sa.Column("file_id", sa.String(32), nullable=False, unique=True),
-    sa.Column("kind", sa.String(8), nullable=False),  # archive or file
+    sa.Column("kind", _one_of(UploadKind, 8), nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("blob", sa.String(64)),  # file name below <state>/uploads; null until the PUT is complete
     sa.Column("created_at", sa.Float, nullable=False),
@@ -109,8 +121,7 @@ sandboxes = sa.Table(
     sa.Column("template_id", sa.Integer, nullable=False),
     sa.Column("template_name", sa.String(63), nullable=False),
     sa.Column("snapshot_key", sa.String(64), nullable=False, index=True),
-    # status: creating, running, paused, stopped, error
-    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("status", _one_of(SandboxStatus, 16), nullable=False, index=True),
     sa.Column("reason", sa.Text),  # why it is in error
     sa.Column("cpu", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
@@ -119,13 +130,13 @@ sandboxes = sa.Table(
     sa.Column("live", sa.Boolean, nullable=False),
     sa.Column("public_ports", sa.JSON, nullable=False),  # a list of ports, or true for all
     sa.Column("slot", sa.Integer),
-    sa.Column("secret", sa.String(64), nullable=False),  # what the agent inside wants to hear
+    sa.Column("secret", sa.String(64), nullable=False),  # that the agent inside demands
     sa.Column("agent_image", sa.String(255)),  # file name below <state>/runtime
     # Its memory and files, if they are on disk: folder below <state>/paused/<id>, and what froze them.
     sa.Column("memory", sa.String(64)),
     sa.Column("memory_runsc", sa.String(64)),
     sa.Column("paused_at", sa.Float),
-    sa.Column("boot_path", sa.String(16)),  # warm, shell, created, cold
+    sa.Column("boot_path", _one_of(BootPath, 16)),
     sa.Column("timings", sa.JSON(none_as_null=True)),  # stage -> milliseconds
     sa.Column("timeout_seconds", sa.Integer),
     sa.Column("expires_at", sa.Float, index=True),
@@ -136,7 +147,7 @@ sandboxes = sa.Table(
 callbacks = sa.Table(
     "callbacks",
     metadata,
-    # sandbox_id names no foreign key: that a sandbox was deleted is told too.
+    # sandbox_id is no foreign key: a callback is sent as well if the sandbox was deleted.
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("sandbox_id", sa.String(21), nullable=False, index=True),
     sa.Column("url", sa.Text, nullable=False),

@@ -1,4 +1,4 @@
-"""Test doubles of the seams behind the HTTP planes. They keep the contracts, without building or booting."""
+"""Test doubles of the services behind the HTTP planes. They follow the contracts, and build and boot nothing."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from thawbox.sandboxes.states import Action, applies
 from thawbox.store import builds, sandboxes, templates
 from thawbox.store.builds import BuildRow
 from thawbox.store.database import Database
+from thawbox.store.enums import BuildStatus, SandboxStatus, TemplateStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 from thawbox.templates.recipe import Recipe
@@ -30,17 +31,17 @@ from thawbox.templates.recipe import Recipe
 
 @dataclass
 class FakeBuilder:
-    """A ``Builder`` whose builds wait for ever, until a test ends them with ``finish``."""
+    """A ``Builder`` whose builds run until a test ends them with ``finish``."""
 
     database: Database
     folder: Path
     submitted: list[Recipe] = field(default_factory=list)
 
     async def submit(self, organization_id: int, recipe: Recipe) -> int:
-        """Store the rows."""
+        """Insert the rows of a template and its build."""
         async with self.database.write() as c:
             known = await templates.get_own(c, organization_id, recipe.name)
-            if known is not None and not recipe.update and known.status != builds.FAILED:
+            if known is not None and not recipe.update and known.status != TemplateStatus.FAILED:
                 raise AliasExists(f"A template with alias '{recipe.name}' already exists")
             if known is None:
                 known = await templates.create(
@@ -52,7 +53,7 @@ class FakeBuilder:
                     disk_gb=recipe.disk_gb,
                 )
             else:
-                await templates.update(c, known.id, status=builds.BUILDING)
+                await templates.update(c, known.id, status=TemplateStatus.BUILDING)
             await builds.create(
                 c, template_id=known.id, organization_id=organization_id, recipe={"name": recipe.name}
             )
@@ -64,29 +65,33 @@ class FakeBuilder:
         async with self.database.write() as c:
             build = await builds.newest(c, template_id)
             if build is not None:
-                await builds.finish(c, build.id, status=builds.FAILED, error_message="cancelled")
+                await builds.finish(c, build.id, status=BuildStatus.FAILED, error_message="cancelled")
 
     async def forget(self, template_id: int) -> None:
-        """There are no files."""
+        """Do nothing: there are no files."""
 
     def log_path(self, build: BuildRow) -> Path:
-        """One file per attempt."""
+        """The log of this attempt."""
         return self.folder / f"{build.id}.log"
 
     async def finish(self, template_id: int, error_message: str | None = None) -> None:
-        """End the newest build, as active or, with a message, as failed."""
-        status = builds.ACTIVE if error_message is None else builds.FAILED
+        """End the newest build: as failed if there is a message, else as active."""
         async with self.database.write() as c:
             build = await builds.newest(c, template_id)
             assert build is not None
-            await builds.finish(c, build.id, status=status, error_message=error_message)
-            fields = {"snapshot_key": "0" * 64} if error_message is None else {"error_message": error_message}
-            await templates.update(c, template_id, status=status, **fields)
+            if error_message is None:
+                await builds.finish(c, build.id, status=BuildStatus.ACTIVE)
+                await templates.update(c, template_id, status=TemplateStatus.ACTIVE, snapshot_key="0" * 64)
+            else:
+                await builds.finish(c, build.id, status=BuildStatus.FAILED, error_message=error_message)
+                await templates.update(
+                    c, template_id, status=TemplateStatus.FAILED, error_message=error_message
+                )
 
 
 @dataclass
 class FakeSandboxes:
-    """``Sandboxes`` that are rows only; ``address`` is where all of their agents listen."""
+    """``Sandboxes`` that are only rows. The agents of all of them listen at ``address``."""
 
     database: Database
     address: Endpoint | None = None
@@ -105,7 +110,7 @@ class FakeSandboxes:
         live: bool,
         public_ports: tuple[int, ...] | bool = (),
     ) -> SandboxRow:
-        """Store a running sandbox."""
+        """Insert the row of a running sandbox."""
         if template.snapshot_key is None:
             raise TemplateNotReady(
                 f"Template '{template.name}' is {template.status}: wait until it is active"
@@ -117,7 +122,7 @@ class FakeSandboxes:
             template_id=template.id,
             template_name=template.name,
             snapshot_key=template.snapshot_key,
-            status="running",
+            status=SandboxStatus.RUNNING,
             cpu=template.cpu,
             memory_mb=template.memory_mb,
             disk_gb=template.disk_gb,
@@ -135,22 +140,22 @@ class FakeSandboxes:
         return row
 
     async def pause(self, sandbox: SandboxRow) -> SandboxRow:
-        """Set the status, if it may be set."""
-        return await self._change(Action.PAUSE, sandbox, "paused")
+        """Change the status, if the state table allows it."""
+        return await self._change(Action.PAUSE, sandbox, SandboxStatus.PAUSED)
 
     async def resume(self, sandbox: SandboxRow) -> SandboxRow:
-        """Set the status, if it may be set."""
-        return await self._change(Action.RESUME, sandbox, "running")
+        """Change the status, if the state table allows it."""
+        return await self._change(Action.RESUME, sandbox, SandboxStatus.RUNNING)
 
     async def stop_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
-        """Set the status, if it may be set."""
-        return await self._change(Action.STOP, sandbox, "stopped")
+        """Change the status, if the state table allows it."""
+        return await self._change(Action.STOP, sandbox, SandboxStatus.STOPPED)
 
     async def start_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
-        """Set the status, if it may be set."""
-        return await self._change(Action.START, sandbox, "running")
+        """Change the status, if the state table allows it."""
+        return await self._change(Action.START, sandbox, SandboxStatus.RUNNING)
 
-    async def _change(self, action: Action, sandbox: SandboxRow, status: str) -> SandboxRow:
+    async def _change(self, action: Action, sandbox: SandboxRow, status: SandboxStatus) -> SandboxRow:
         applies(action, sandbox)
         async with self.database.write() as c:
             await sandboxes.update(c, sandbox.id, status=status)
@@ -159,14 +164,14 @@ class FakeSandboxes:
     async def fork(
         self, sandbox: SandboxRow, count: int, *, env: Mapping[str, str], timeout_seconds: int | None
     ) -> list[SandboxRow]:
-        """Store copies of the row."""
+        """Insert copies of the row."""
         now = time.time()
         end = None if timeout_seconds is None else now + timeout_seconds
         copies = [
             replace(
                 sandbox,
                 id=ids.sandbox_id(),
-                status="running",
+                status=SandboxStatus.RUNNING,
                 created_at=now,
                 timeout_seconds=timeout_seconds,
                 expires_at=end,
@@ -180,7 +185,7 @@ class FakeSandboxes:
         return copies
 
     async def save(self, sandbox: SandboxRow, name: str, description: str) -> TemplateRow:
-        """Store an active template."""
+        """Insert an active template."""
         async with self.database.write() as c:
             if await templates.get_own(c, sandbox.organization_id, name) is not None:
                 raise AliasExists(f"A template with alias '{name}' already exists")
@@ -192,7 +197,7 @@ class FakeSandboxes:
                 cpu=sandbox.cpu,
                 memory_mb=sandbox.memory_mb,
                 disk_gb=sandbox.disk_gb,
-                status="active",
+                status=TemplateStatus.ACTIVE,
             )
 
     async def delete(self, sandbox: SandboxRow) -> None:
@@ -202,17 +207,17 @@ class FakeSandboxes:
                 raise SandboxNotFound("Sandbox not found")
 
     async def endpoint(self, sandbox: SandboxRow) -> Endpoint:
-        """The one address."""
-        if sandbox.status == "paused":
+        """Return ``address``."""
+        if sandbox.status == SandboxStatus.PAUSED:
             raise SandboxPaused(f"Sandbox {sandbox.id} is paused", retry_after=1)
-        if sandbox.status == "stopped":
+        if sandbox.status == SandboxStatus.STOPPED:
             raise SandboxStopped(f"Sandbox {sandbox.id} is stopped")
-        if sandbox.status == "error":
+        if sandbox.status == SandboxStatus.ERROR:
             raise SandboxEnded(f"Sandbox {sandbox.id} has ended: {sandbox.reason}")
-        if sandbox.status != "running" or self.address is None:
+        if sandbox.status != SandboxStatus.RUNNING or self.address is None:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} is {sandbox.status}")
         return self.address
 
     async def defaults(self, sandbox: SandboxRow) -> SandboxDefaults:
-        """As set."""
+        """Return the working folder and user of this double."""
         return SandboxDefaults(self.workdir, self.user)

@@ -11,6 +11,7 @@ import pytest
 from tests.support.gateway import Gate
 from thawbox import guest
 from thawbox.errors import GuestFault
+from thawbox.gateway import target
 from thawbox.gateway.run import execution
 from thawbox.guest import Endpoint, GuestError
 
@@ -52,9 +53,9 @@ async def test_default_folder_is_the_templates_or_else_the_workspace(
 ) -> None:
     assert (await run(gate, command="pwd"))["stdout"] == f"{gate.folder}\n"
     gate.sandboxes.workdir = "/"
-    monkeypatch.setattr(execution, "WORKSPACE", "/usr")
+    monkeypatch.setattr(target, "WORKSPACE", "/usr")
     assert (await run(gate, command="pwd"))["stdout"] == "/usr\n"
-    monkeypatch.setattr(execution, "WORKSPACE", "/nonexistent/workspace")
+    monkeypatch.setattr(target, "WORKSPACE", "/nonexistent/workspace")
     assert (await run(gate, command="pwd"))["stdout"] == "/\n"
 
 

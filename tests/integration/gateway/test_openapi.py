@@ -27,16 +27,17 @@ from thawbox import ids
 from thawbox.agent import protocol
 from thawbox.agent.protocol import encode_frame, encode_object
 from thawbox.gateway.app import create_gateway
-from thawbox.gateway.context import GatewayContext
 from thawbox.guest import Endpoint
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
 from thawbox.store.database import open_database
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.testing.services import FakeSandboxes
 
-DOCUMENT = create_gateway(GatewayContext(load(), *[cast(Any, None)] * 3)).openapi()
+DOCUMENT = create_gateway(ServingContext(load(), *[cast(Any, None)] * 3)).openapi()
 OPERATIONS = {
     operation.label: operation
     for operation in (
@@ -117,14 +118,15 @@ async def _open(state: Path) -> tuple[httpx.AsyncClient, Callable[[], Any]]:
     chosen = load(state=state)
     database = await open_database(chosen)
     row = SandboxRow(
-        id=ids.sandbox_id(), organization_id=1, template_id=1, template_name="t", snapshot_key="k", status="running",
+        id=ids.sandbox_id(), organization_id=1, template_id=1, template_name="t", snapshot_key="k",
+        status=SandboxStatus.RUNNING,
         cpu=1, memory_mb=512, disk_gb=1, internet_access=True, live=True, secret=agent.secret,
         created_at=time.time(),
     )  # fmt: skip
     async with database.write() as c:
         await sandboxes.insert(c, row)
     signer = open_signer(chosen)
-    app = create_gateway(GatewayContext(chosen, database, FakeSandboxes(database, address=agent), signer))
+    app = create_gateway(ServingContext(chosen, database, FakeSandboxes(database, address=agent), signer))
     client = httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
         base_url="http://gate",

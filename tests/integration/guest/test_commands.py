@@ -291,7 +291,7 @@ async def test_input_beyond_every_buffer_does_not_block_signals_and_output(endpo
     async with guest.spawn(endpoint, shell="echo ready; sleep 1000", stdin=True) as process:
         feeding = asyncio.create_task(process.send_stdin(b"x" * 20_000_000))
         assert await anext(process) == Stdout(b"ready\n")
-        await guest.send_signal(endpoint, process.pid, signal.SIGKILL, group=True)
+        assert await guest.kill(endpoint, pid=process.pid)
         assert isinstance(await anext(process), Exit)
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
@@ -312,16 +312,18 @@ async def test_a_client_that_does_not_read_gets_its_timeout_all_the_same(endpoin
         assert channel.object(payload)["timed_out"] is True
 
 
-async def test_signal_to_a_process_that_is_not_there(endpoint: Endpoint) -> None:
+@pytest.mark.parametrize("pid", [2**22 + 5, 1, 0])
+async def test_a_process_that_is_not_there_or_must_not_end_is_not_killed(
+    endpoint: Endpoint, pid: int
+) -> None:
     with pytest.raises(GuestError) as caught:
-        await guest.send_signal(endpoint, 2**22 + 5, signal.SIGTERM)
+        await guest.kill(endpoint, pid=pid)
     assert caught.value.code == "NO_PROCESS"
 
 
-@pytest.mark.parametrize(("pid", "number"), [(1, 9), (0, 9), (5, 65)])
-async def test_signals_that_are_refused(endpoint: Endpoint, pid: int, number: int) -> None:
+async def test_a_negative_process_number_is_refused(endpoint: Endpoint) -> None:
     with pytest.raises(GuestError) as caught:
-        await guest.send_signal(endpoint, pid, number)
+        await guest.kill(endpoint, pid=-5)
     assert caught.value.code == "INVALID"
 
 

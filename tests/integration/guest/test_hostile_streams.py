@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.hostile_agent import guest
-from thawbox import guest as client
+from tests.support.hostile_agent import lying_agent
+from thawbox import guest
 from thawbox.agent import protocol
 from thawbox.agent.protocol import encode_frame, encode_json
 from thawbox.errors import GuestFault
@@ -21,7 +21,7 @@ Call = Callable[[Endpoint], Awaitable[object]]
 
 
 async def _read(endpoint: Endpoint) -> object:
-    async with client.read_file(endpoint, "/x") as (_, chunks):
+    async with guest.read_file(endpoint, "/x") as (_, chunks):
         return [chunk async for chunk in chunks]
 
 
@@ -34,18 +34,18 @@ async def _dial(endpoint: Endpoint) -> object:
 
 
 CALLS: dict[str, Call] = {
-    "ping": client.ping,
-    "usage": client.usage,
-    "quiesce": client.quiesce,
-    "init": lambda endpoint: client.init(endpoint, env={}),
-    "probe": lambda endpoint: client.probe(endpoint, "port", 80),
-    "run": lambda endpoint: client.run(endpoint, argv=["true"], timeout=5, output_limit=1000),
-    "stat": lambda endpoint: client.stat(endpoint, "/x"),
-    "list": lambda endpoint: client.list_dir(endpoint, "/x"),
-    "mkdir": lambda endpoint: client.mkdir(endpoint, "/x"),
-    "remove": lambda endpoint: client.remove(endpoint, "/x"),
+    "ping": guest.ping,
+    "usage": guest.usage,
+    "quiesce": guest.quiesce,
+    "init": lambda endpoint: guest.init(endpoint, env={}),
+    "probe": lambda endpoint: guest.probe(endpoint, "port", 80),
+    "run": lambda endpoint: guest.run(endpoint, argv=["true"], timeout=5, output_limit=1000),
+    "stat": lambda endpoint: guest.stat(endpoint, "/x"),
+    "list": lambda endpoint: guest.list_dir(endpoint, "/x"),
+    "mkdir": lambda endpoint: guest.mkdir(endpoint, "/x"),
+    "remove": lambda endpoint: guest.remove(endpoint, "/x"),
     "read": _read,
-    "write": lambda endpoint: client.write_file(endpoint, "/x", b"data"),
+    "write": lambda endpoint: guest.write_file(endpoint, "/x", b"data"),
     "dial": _dial,
 }
 
@@ -85,7 +85,7 @@ def test_any_stream_ends_in_bounds(name: str) -> None:
     )
     def ends(said: bytes) -> None:
         async def ask() -> None:
-            async with guest(said) as endpoint, asyncio.timeout(10):
+            async with lying_agent(said) as endpoint, asyncio.timeout(10):
                 with contextlib.suppress(GuestFault, GuestError):
                     await CALLS[name](endpoint)
 

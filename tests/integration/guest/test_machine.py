@@ -21,9 +21,8 @@ async def test_init_gives_names_and_may_be_repeated(own_agent: Agent) -> None:
         await guest.init(
             own_agent.endpoint,
             env={"NAME": name},
-            hostname=name,
+            hostname_file=f"{name}\n",
             entropy=os.urandom(32),
-            sandbox_id=name,
             hosts=f"127.0.0.1 {name}\n",
             resolv_conf=f"search {name}\n",
         )
@@ -37,7 +36,7 @@ async def test_init_gives_names_and_may_be_repeated(own_agent: Agent) -> None:
 async def test_init_leaves_alone_what_it_does_not_name(own_agent: Agent) -> None:
     (own_agent.root / "etc/hosts").write_text("mine\n")
     await guest.init(own_agent.endpoint, env={"A": "1"})
-    await guest.init(own_agent.endpoint, hostname="box")
+    await guest.init(own_agent.endpoint, hostname_file="box\n")
     assert (own_agent.root / "etc/hosts").read_text() == "mine\n"
     assert not (own_agent.root / "etc/resolv.conf").exists()
     assert (await guest.run(own_agent.endpoint, shell="echo $A")).stdout == b"1\n"
@@ -53,15 +52,9 @@ async def test_a_link_for_name_servers_is_replaced_not_followed(own_agent: Agent
     etc = own_agent.root / "etc"
     (etc / "elsewhere").write_text("untouched\n")
     (etc / "resolv.conf").symlink_to("elsewhere")
-    await guest.init(own_agent.endpoint, name_servers=["192.0.2.1", "192.0.2.2"])
-    assert (etc / "resolv.conf").read_text() == "nameserver 192.0.2.1\nnameserver 192.0.2.2\n"
+    await guest.init(own_agent.endpoint, resolv_conf="nameserver 192.0.2.1\n")
+    assert (etc / "resolv.conf").read_text() == "nameserver 192.0.2.1\n"
     assert (etc / "elsewhere").read_text() == "untouched\n"
-
-
-async def test_the_name_of_a_machine_that_is_not_ours_is_left_alone(own_agent: Agent) -> None:
-    before = socket.gethostname()
-    await guest.init(own_agent.endpoint, hostname="not-ours")
-    assert socket.gethostname() == before
 
 
 @pytest.mark.parametrize(
@@ -71,8 +64,9 @@ async def test_the_name_of_a_machine_that_is_not_ours_is_left_alone(own_agent: A
         {"env": []},
         {"entropy": "xyz"},
         {"entropy": 5},
-        {"hostname": ""},
-        {"name_servers": "x"},
+        {"hostname_file": ""},
+        {"hosts": 5},
+        {"resolv_conf": ["192.0.2.1"]},
     ],
 )
 async def test_ill_formed_init(endpoint: Endpoint, fields: dict[str, object]) -> None:
@@ -197,7 +191,7 @@ async def test_renewed_agent_has_forgotten_everything_and_its_children_live(fixe
     again = own_agent.give_secret(secrets.token_hex(32))
     done = await guest.run(again, shell="echo [$TOKEN]")
     assert done.stdout == b"[]\n"
-    await guest.send_signal(again, child, 9)
+    assert await guest.kill(again, pid=child)
 
 
 def memory_of(pid: int) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.hostile_agent import NONSENSE, guest
+from tests.support.hostile_agent import NONSENSE, lying_agent
 from thawbox.agent import protocol
 from thawbox.agent.protocol import encode_frame, encode_object
 from thawbox.errors import GuestFault
@@ -211,7 +211,7 @@ async def test_nonsense_to_the_agent_ends_the_connection(endpoint: Endpoint, fra
 @pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
 @pytest.mark.usefixtures("by_agent")
 async def test_an_agent_that_lies(answer: bytes) -> None:
-    async with guest(answer) as endpoint:
+    async with lying_agent(answer) as endpoint:
         with pytest.raises(GuestFault):
             async with reach.reach(endpoint, 80):
                 pass
@@ -224,7 +224,7 @@ STARTED = encode_object(protocol.STARTED, {})
 @pytest.mark.usefixtures("by_agent")
 async def test_an_agent_that_breaks_off(answer: bytes) -> None:
     said = STARTED + encode_frame(protocol.DATA, b"some") + answer
-    async with guest(said) as endpoint, reached(endpoint, 80) as (reader, writer):
+    async with lying_agent(said) as endpoint, reached(endpoint, 80) as (reader, writer):
         assert await reader.read() == b"some"
         with pytest.raises(OSError):  # shut both ways: broken off is not ended
             await _write_on(writer)
@@ -239,7 +239,7 @@ async def _write_on(writer: asyncio.StreamWriter) -> None:
 @pytest.mark.usefixtures("by_agent")
 async def test_an_agent_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reach, "DIAL_S", 0.2)
-    async with guest(b"", stays_open=True) as endpoint:
+    async with lying_agent(b"", stays_open=True) as endpoint:
         with pytest.raises(GuestFault, match="did not answer"):
             async with reach.reach(endpoint, 80):
                 pass

@@ -4,13 +4,15 @@ import itertools
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from tests.support.control_plane import World, make_world
+from thawbox.api import statuses
 from thawbox.settings import load
 from thawbox.store import sandboxes
+from thawbox.store.enums import BootPath, SandboxStatus, TemplateStatus
 
 
 async def test_created_sandbox_is_the_contracts_object(world: World) -> None:
@@ -214,7 +216,22 @@ async def test_states_that_forbid(world: World, status: str, refresh: int, timeo
     sandbox = await world.sandbox()
     url = f"/v1/sandboxes/{sandbox['id']}"
     async with world.context.database.write() as c:
-        await sandboxes.update(c, str(sandbox["id"]), status=status)
+        await sandboxes.update(c, str(sandbox["id"]), status=SandboxStatus(status))
     assert (await world.api.post(f"{url}/token/refresh")).status_code == refresh
     assert (await world.api.put(f"{url}/timeout", json={"timeout_seconds": 9})).status_code == timeout
     assert (await world.api.delete(url)).status_code == 200
+
+
+def test_models_and_filter_know_every_status() -> None:
+    assert get_args(statuses.AnySandboxStatus) == tuple(SandboxStatus)
+    assert get_args(statuses.StatusFilter) == tuple(SandboxStatus)
+    assert get_args(statuses.AnyBootPath) == tuple(BootPath)
+    assert get_args(statuses.AnyTemplateStatus) == tuple(TemplateStatus)
+
+
+async def test_unknown_status_is_refused_with_the_words_that_there_are(world: World) -> None:
+    answer = await world.api.get("/v1/sandboxes", params={"status": "asleep"})
+    assert answer.status_code == 400
+    assert answer.json()["message"] == (
+        "Field 'status': Input should be 'creating', 'running', 'paused', 'stopped' or 'error'."
+    )

@@ -11,6 +11,7 @@ from thawbox import ids
 from thawbox.errors import InvalidToken
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
+from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 
@@ -21,7 +22,7 @@ def sandbox() -> SandboxRow:
         template_id=1,
         template_name="t",
         snapshot_key="k",
-        status="running",
+        status=SandboxStatus.RUNNING,
         cpu=1,
         memory_mb=512,
         disk_gb=1,

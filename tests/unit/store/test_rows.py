@@ -12,6 +12,7 @@ from thawbox.store import builds, keys, organizations, sandboxes, schema, templa
 from thawbox.store.builds import BuildRow
 from thawbox.store.connection import Connection
 from thawbox.store.database import Database
+from thawbox.store.enums import BootPath, BuildStatus, SandboxStatus, UploadKind
 from thawbox.store.sandboxes import SandboxRow
 
 
@@ -39,7 +40,7 @@ def sandbox(organization_id: int = 1, **fields: object) -> SandboxRow:
         template_id=1,
         template_name="t",
         snapshot_key="k",
-        status="running",
+        status=SandboxStatus.RUNNING,
         cpu=1,
         memory_mb=512,
         disk_gb=1,
@@ -104,7 +105,7 @@ async def test_queue_is_fair_between_organizations_and_serial_per_template(datab
         again = await queued(c, 1, 10)
         b1 = await queued(c, 2, 20)
         claimed = [await builds.claim_next(c) for _ in range(4)]
-        assert await builds.finish(c, a1.id, status=builds.FAILED, error_message="no")
+        assert await builds.finish(c, a1.id, status=BuildStatus.FAILED, error_message="no")
         after = await builds.claim_next(c)
     assert [row and row.id for row in claimed] == [a1.id, b1.id, a2.id, None]
     assert after is not None
@@ -117,8 +118,8 @@ async def test_end_of_a_build_is_final_and_forgets_credentials(database: Databas
         row = await queued(c, 1, 10)
         await builds.claim_next(c)
         await builds.set_progress(c, row.id, 40, "RUN 2/5")
-        assert await builds.finish(c, row.id, status=builds.ACTIVE, timings={"steps": 1.5})
-        assert not await builds.finish(c, row.id, status=builds.FAILED, error_message="late")
+        assert await builds.finish(c, row.id, status=BuildStatus.ACTIVE, timings={"steps": 1.5})
+        assert not await builds.finish(c, row.id, status=BuildStatus.FAILED, error_message="late")
         await builds.set_progress(c, row.id, 41, "late")
         ended = await builds.get(c, row.id)
     assert ended is not None
@@ -132,7 +133,7 @@ async def test_interrupted_builds_get_their_place_in_the_queue_back(database: Da
         first, second = await queued(c, 1, 10), await queued(c, 1, 11)
         await builds.claim_next(c)
         assert await builds.requeue_interrupted(c) == [first.id]
-        assert [row.id for row in await builds.with_status(c, builds.QUEUED)] == [first.id, second.id]
+        assert [row.id for row in await builds.with_status(c, BuildStatus.QUEUED)] == [first.id, second.id]
         claimed = await builds.claim_next(c)
     assert claimed is not None
     assert claimed.id == first.id
@@ -162,7 +163,7 @@ async def test_old_builds_go_except_the_newest_of_a_living_template(database: Da
             await queued(c, owner, 999),
         )
         for row in (old, newest, orphan):
-            await builds.finish(c, row.id, status=builds.ACTIVE)
+            await builds.finish(c, row.id, status=BuildStatus.ACTIVE)
         running = await queued(c, owner, 999)
         assert await builds.delete_ended_before(c, 1e12) == [old.id, orphan.id]
         assert await builds.get(c, newest.id)
@@ -171,10 +172,10 @@ async def test_old_builds_go_except_the_newest_of_a_living_template(database: Da
 
 async def test_upload_keeps_its_id_and_its_bytes_until_new_ones_arrive(database: Database) -> None:
     async with database.write() as c:
-        row = await uploads.announce(c, organization_id=1, name="h", kind="archive", size=5)
+        row = await uploads.announce(c, organization_id=1, name="h", kind=UploadKind.ARCHIVE, size=5)
         assert await uploads.complete(c, row.file_id, blob="b1", size=5)
-        again = await uploads.announce(c, organization_id=1, name="h", kind="archive", size=9)
-        other = await uploads.announce(c, organization_id=2, name="h", kind="archive", size=9)
+        again = await uploads.announce(c, organization_id=1, name="h", kind=UploadKind.ARCHIVE, size=9)
+        other = await uploads.announce(c, organization_id=2, name="h", kind=UploadKind.ARCHIVE, size=9)
         assert (again.file_id, again.blob, again.size) == (row.file_id, "b1", 5)
         assert other.file_id != row.file_id
         assert await uploads.complete(c, row.file_id, blob="b2", size=9)
@@ -187,11 +188,24 @@ async def test_sandbox_comes_back_as_it_was_stored(database: Database) -> None:
     async with database.write() as c:
         await sandboxes.insert(c, row)
         assert await sandboxes.get(c, row.id) == row
-        assert await sandboxes.update(c, row.id, status="paused")
-        assert not await sandboxes.update(c, "nobody", status="paused")
-        assert await sandboxes.get(c, row.id) == replace(row, status="paused")
+        assert await sandboxes.update(c, row.id, status=SandboxStatus.PAUSED)
+        assert not await sandboxes.update(c, "nobody", status=SandboxStatus.PAUSED)
+        assert await sandboxes.get(c, row.id) == replace(row, status=SandboxStatus.PAUSED)
         assert await sandboxes.delete(c, row.id)
         assert not await sandboxes.delete(c, row.id)
+
+
+async def test_statuses_are_plain_words_in_the_table_and_members_in_rows(database: Database) -> None:
+    row = sandbox(status=SandboxStatus.PAUSED, boot_path=BootPath.FORK)
+    async with database.write() as c:
+        await sandboxes.insert(c, row)
+        stored = (await c.execute(sa.text("SELECT status, boot_path FROM sandboxes"))).one()
+        found = await sandboxes.get(c, row.id)
+    assert tuple(stored) == ("paused", "fork")
+    assert {type(word) for word in stored} == {str}
+    assert found is not None
+    assert found.status is SandboxStatus.PAUSED
+    assert found.boot_path is BootPath.FORK
 
 
 async def test_who_is_due_and_who_counts(database: Database) -> None:
