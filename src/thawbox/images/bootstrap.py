@@ -49,7 +49,7 @@ async def resolve(
     if definition is None:
         raise SourceFailure(f"only these can be made from Debian's packages: {', '.join(names())}")
     if not shutil.which("mmdebstrap"):
-        raise SourceFailure("the program mmdebstrap is not installed: run scripts/setup")
+        raise SourceFailure("the program mmdebstrap is not installed: run sudo thaw setup --install-packages")
     _keyring()
     offer = await release.current(definition.suite, settings=settings, log=log)
     digest = definition.digest(manifest.architecture(), offer.stamp, *offer.mirror.sources(definition.suite))
