@@ -1,8 +1,9 @@
 """Every error that a caller can meet, and how it looks over HTTP.
 
 ``ThawboxError`` is the root. What a user did wrong derives from ``UserError`` (4xx); what broke inside derives
-from ``InternalFault`` (5xx). The class says the status, the code and the title (contract A.5: the string
-``error``); the instance says the one sentence that names field, value and remedy (``message``).
+from ``InternalFault`` (5xx). The class says the status, the code and the title (the string ``error``);
+the instance says the one sentence that names field, value and remedy (``message``). Why they look so:
+docs/reference/compatibility/conventions.md#errors.
 """
 
 from collections.abc import Mapping
@@ -39,13 +40,13 @@ class UserError(ThawboxError):
 
 
 class InvalidTemplate(UserError):
-    """A build request that cannot be a recipe. Title: SEED-B."""
+    """A build request that cannot be a recipe. The title is the published documentation's."""
 
     title = "Invalid template definition"
 
 
 class Unauthorized(UserError):
-    """No key or a wrong one. Title and default message: SEED-B."""
+    """No key or a wrong one. Title and default message are the published documentation's."""
 
     status = 401
     code = "INVALID_API_KEY"
@@ -84,7 +85,7 @@ class NotFound(UserError):
 
 
 class TemplateNotFound(NotFound):
-    """Title: SEED-T."""
+    """Unknown, or of another organisation. The title is the published documentation's."""
 
     title = "Template not found"
 
@@ -102,7 +103,7 @@ class SandboxNotFound(NotFound):
 
 
 class AliasExists(UserError):
-    """Title: SEED-B."""
+    """The organisation has a template of this name. The title is the published documentation's."""
 
     status = 409
     code = "ALREADY_EXISTS"
@@ -110,7 +111,7 @@ class AliasExists(UserError):
 
 
 class TemplateInUse(UserError):
-    """Sandboxes of this template are alive (contract B.11)."""
+    """Sandboxes of this template are alive."""
 
     status = 409
     code = "TEMPLATE_IN_USE"
@@ -134,14 +135,14 @@ class InvalidState(UserError):
 
 
 class SandboxStopped(InvalidState):
-    """It has files but no programs; coming back without starting it is of no use (contract D)."""
+    """It has files but no programs; coming back without starting it is of no use."""
 
     code = "SANDBOX_STOPPED"
     title = "Sandbox stopped"
 
 
 class SandboxEnded(InvalidState):
-    """It died, and no waiting brings it back: a 4xx, so that clients do not ask again (contract A)."""
+    """It died, and no waiting brings it back: a 4xx, so that clients do not ask again."""
 
     code = "SANDBOX_ENDED"
     title = "Sandbox ended"
@@ -149,7 +150,7 @@ class SandboxEnded(InvalidState):
 
 class SandboxSilent(UserError):
     """It was handed a request and has not said what became of it: a 4xx, so that clients do not repeat what may have
-    run (contract A)."""
+    run."""
 
     status = 409
     code = "SANDBOX_NOT_RESPONDING"
@@ -237,7 +238,7 @@ class SandboxUnavailable(InternalFault):
 
 
 class SandboxPaused(SandboxUnavailable):
-    """Its programs are frozen; nothing was run (contract D)."""
+    """Its programs are frozen; nothing was run, so it does no harm that clients repeat a 503."""
 
     code = "SANDBOX_PAUSED"
     title = "Sandbox paused"

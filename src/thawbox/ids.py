@@ -12,11 +12,11 @@ TEMPLATE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """What a template's alias looks like. It must not be all digits: those are template ids."""
 
 RESERVED_TEMPLATE_NAMES = frozenset({"build", "files", "stream"})
-"""Names that would collide with paths below /v1/templates (contract B.10)."""
+"""Names that would collide with paths below /v1/templates."""
 
 
 def request_id() -> str:
-    """A new request id: ``req_`` and 24 hex digits (contract H-46)."""
+    """A new request id: ``req_`` and 24 hex digits, like those in the vendor's examples."""
     return "req_" + secrets.token_hex(12)
 
 

@@ -1,4 +1,7 @@
-"""``GET /v1/account/limits`` (contract B.13)."""
+"""``GET /v1/account/limits``.
+
+Where its names come from: docs/reference/compatibility/sandboxes.md#account-limits.
+"""
 
 from __future__ import annotations
 

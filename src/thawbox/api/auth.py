@@ -1,4 +1,7 @@
-"""Who asks (contract A.2), and how often they may (A.4)."""
+"""Who asks, and how often they may.
+
+The two headers that clients send: docs/reference/compatibility/conventions.md#authentication.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Template builds: submit, status, log (contract C.1, C.3, C.4; SEED-B).
+"""Template builds: submit, status, log.
 
-Key sets are strict: clients crash on more.
+Key sets are strict, clients crash on more: docs/reference/compatibility/templates-build.md#the-answer.
 """
 
 from __future__ import annotations

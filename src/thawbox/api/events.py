@@ -1,4 +1,7 @@
-"""Server-sent events (contract B.13): sandboxes, templates, and what one sandbox uses."""
+"""Server-sent events: sandboxes, templates, and what one sandbox uses.
+
+Whose choice the paths are: docs/reference/compatibility/sandboxes.md#events.
+"""
 
 from __future__ import annotations
 
@@ -148,7 +151,7 @@ async def _metrics_events(request: Request, row: SandboxRow) -> AsyncIterator[st
 
 
 def _metrics(row: SandboxRow, usage: dict[str, Any]) -> dict[str, Any]:
-    """As the sandbox's own ``/metrics/snapshot``, as far as the agent knows it (contract E.9)."""
+    """As the sandbox's own ``/metrics/snapshot``, as far as the agent knows it."""
     uptime = round(max(0.0, time.time() - row.created_at), 3)
     return {
         "uptime_seconds": uptime,

@@ -1,4 +1,4 @@
-"""``GET /health`` (contract B.1) and the metrics."""
+"""``GET /health`` and the metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``/v1/sandboxes/{id}/pause|resume|stop|start`` (contract B.6, D). A body is neither needed nor read."""
+"""``/v1/sandboxes/{id}/pause|resume|stop|start``. A body is neither needed nor read.
+
+What clients rely on: docs/reference/compatibility/sandboxes.md#pause-resume-stop-start.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What sandboxes look like in answers (contract B.2 to B.8)."""
+"""What sandboxes look like in answers.
+
+What clients rely on: docs/reference/compatibility/sandboxes.md#the-sandbox-object.
+"""
 
 from __future__ import annotations
 

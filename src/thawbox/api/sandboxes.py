@@ -1,4 +1,7 @@
-"""``/v1/sandboxes``: create, list, read, delete, timeout, token (contract B.2 to B.8)."""
+"""``/v1/sandboxes``: create, list, read, delete, timeout, token.
+
+What clients rely on: docs/reference/compatibility/sandboxes.md.
+"""
 
 from __future__ import annotations
 
@@ -247,5 +250,5 @@ def _refuse_error(row: SandboxRow, what: str) -> None:
 
 
 def _not_found() -> SandboxNotFound:
-    # Clients look for these words (contract A.5).
+    # Clients look for these words: docs/reference/compatibility/sandboxes.md#unknown-sandboxes.
     return SandboxNotFound("Sandbox not found")

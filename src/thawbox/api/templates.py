@@ -1,4 +1,7 @@
-"""``/v1/templates``: list, read, delete (contract B.9 to B.11; SEED-L, SEED-T)."""
+"""``/v1/templates``: list, read, delete.
+
+What clients rely on: docs/reference/compatibility/templates.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Uploads for COPY steps: ask for a URL, send the bytes there (contract C.2)."""
+"""Uploads for COPY steps: ask for a URL, send the bytes there.
+
+What clients rely on: docs/reference/compatibility/uploads.md#asking-for-an-address.
+"""
 
 from __future__ import annotations
 

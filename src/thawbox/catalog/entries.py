@@ -22,7 +22,7 @@ _TABLE = "catalogue"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What the API shows of a ready-made template (contract B.9, B.10)."""
+    """What the API shows of a ready-made template."""
 
     display_name: str
     description: str

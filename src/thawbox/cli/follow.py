@@ -24,7 +24,7 @@ def follow(
     on_status: Callable[[dict[str, Any]], None],
     pause: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Poll build ``build`` until it is active or failed; returns its last status (contract C.3).
+    """Poll build ``build`` until it is active or failed; returns its last status.
 
     ``on_lines`` gets every line of the log once, in order; ``on_status`` every status that was seen.
 

@@ -44,7 +44,7 @@ def run_piped(
 
     Its output goes to our standard output and error while it runs, with ``stdin`` our input to it. Leaving by an
     exception ends the command inside. ``sandbox`` is a record with ``public_host`` and ``auth_token``. Over the
-    WebSocket ``/commands/stream`` (contract E.7).
+    WebSocket ``/commands/stream``.
 
     Raises:
         Failure: it cannot be run, or the connection broke off.

@@ -80,7 +80,7 @@ def delete_sandbox(server: Server, sandbox: str) -> None:
 
 
 def all_sandboxes(server: Server) -> Iterator[dict[str, Any]]:
-    """All pages of GET /v1/sandboxes (contract A.6)."""
+    """All pages of GET /v1/sandboxes."""
     cursor = None
     while True:
         query = {"limit": "1000"} | ({"cursor": cursor} if cursor else {})

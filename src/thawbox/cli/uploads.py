@@ -1,4 +1,7 @@
-"""Bringing the files of COPY steps to the server, the way the SDKs do (contract C.2)."""
+"""Bringing the files of COPY steps to the server, the way the published clients do.
+
+That way: docs/reference/compatibility/uploads.md.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def _with_files(server: Server, step: Any, context: Path, sent: set[str]) -> Any
 
 
 def sources_of(step: dict[str, Any]) -> list[str]:
-    """What a COPY step copies, in either spelling (contract C.1 rule 2); empty if it is neither."""
+    """What a COPY step copies, in either spelling; empty if it is neither."""
     named = step.get("src")
     if isinstance(named, str):
         return [named]

@@ -1,6 +1,6 @@
 """What a COPY step copies: checking an uploaded tar.gz, naming its content, streaming it into a sandbox.
 
-An archive is never unpacked here. ``tarwalk`` guarantees what its members can be (contract C.2).
+An archive is never unpacked here. ``tarwalk`` guarantees what its members can be.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def check_archive(path: Path, *, settings: Settings) -> ArchiveReport:
     """Read the tar.gz at ``path`` once from end to end, and say what is in it.
 
     Raises:
-        UserError: not a sound tar.gz, or an entry that could do harm; names it (contract C.2).
+        UserError: not a sound tar.gz, or an entry that could do harm; names it.
         TooLarge: more than ``settings.upload_unpacked_max_bytes``, too many entries, or a bomb.
     """
     return _report(members(path, max_bytes=settings.upload_unpacked_max_bytes))

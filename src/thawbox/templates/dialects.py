@@ -1,4 +1,7 @@
-"""A build request in any dialect, to one recipe (contract C.1)."""
+"""A build request in any dialect, to one recipe.
+
+Who speaks which: docs/reference/compatibility/templates-build.md#dialects.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from . import fields, steps
 from .recipe import AnyStep, CmdStep, ReadyCheck, ReadyKind, Recipe, RegistryCredentials
 
 NO_FROM = "Template must start with a FROM step"
-"""SEED-B, word for word."""
+"""The published documentation's text, word for word."""
 NO_FROM_IMAGE = 'from_image is required; name the base image, for example "from_image": "python:3.11"'
 
 DEFAULTS = {"cpu": 2, "memory": 2048, "diskGB": 10}
-"""What a request gets that names no resources (SEED-B)."""
+"""What a request gets that names no resources, as published."""
 
 CREDENTIAL_KINDS = ("basic", "github", "gitlab", "ecr", "gcr")
 MAX_READY_MS = 3_600_000
@@ -27,7 +30,7 @@ MAX_WARM = 50
 def parse_recipe(body: object, *, settings: Settings) -> Recipe:
     """The recipe that ``body``, the decoded JSON of ``POST /v1/templates/build``, asks for.
 
-    Takes the six dialects of contract C.1, also mixed. Unknown fields are ignored (A.1); null is absent.
+    Takes all dialects, also mixed. Unknown fields are ignored, null is absent: clients send both.
 
     Raises:
         InvalidTemplate: anything is wrong; one sentence with the step, the field, the value and the remedy.
@@ -88,7 +91,7 @@ def _listed_steps(body: Mapping[str, object], settings: Settings) -> list[tuple[
 def _base_image(
     body: Mapping[str, object], listed: list[tuple[str, dict[str, object], str]]
 ) -> tuple[str, bool]:
-    """The base image (rules 1, 5, 6), and whether its FROM step asks to skip the cache."""
+    """The base image, by any of its names, and whether its FROM step asks to skip the cache."""
     named = fields.agreed(body, ("from_image", "base_image"), fields.image)
     froms = [(index, raw, where) for index, (kind, raw, where) in enumerate(listed) if kind == "from"]
     if len(froms) > 1:
@@ -110,7 +113,7 @@ def _base_image(
 
 
 def _cpu(body: Mapping[str, object], settings: Settings) -> int:
-    """Cores, from ``cpu`` or from ``cpu_milli`` rounded up (rule 4)."""
+    """Cores, from ``cpu`` or from ``cpu_milli`` rounded up."""
     cpu = fields.agreed(body, ("cpu",), lambda value, what: fields.whole(value, what, 1, settings.max_cpu))
     milli = fields.agreed(
         body, ("cpu_milli",), lambda value, what: fields.whole(value, what, 0, settings.max_cpu * 1000)
@@ -123,7 +126,7 @@ def _cpu(body: Mapping[str, object], settings: Settings) -> int:
 
 def _amount(body: Mapping[str, object], names: tuple[str, ...], low: int, high: int) -> int:
     found = fields.agreed(body, names, lambda value, what: fields.whole(value, what, low, high))
-    # An operator may allow less than the seed's default.
+    # An operator may allow less than the default.
     return found if found is not None else min(DEFAULTS[names[0]], high)
 
 
@@ -137,7 +140,7 @@ def _start_cmd(body: Mapping[str, object], parsed: tuple[AnyStep, ...]) -> str |
 
 
 def _ready(value: object, what: str) -> ReadyCheck:
-    """A ready check (contract C.5); plain text is a command."""
+    """A ready check; plain text is a command."""
     if isinstance(value, str):
         return ReadyCheck(kind=ReadyKind.COMMAND, target=fields.filled(value, what))
     if not isinstance(value, dict):
@@ -188,7 +191,7 @@ def _warm(value: object, what: str) -> tuple[str, ...]:
 
 
 def _credentials(value: object, what: str) -> RegistryCredentials:
-    """How to log in at the registry (rule 7). No error text ever shows a value but the type."""
+    """How to log in at the registry. No error text ever shows a value but the type."""
     if not isinstance(value, dict):
         raise InvalidTemplate(
             f'{what} must be an object like {{"type": "basic", "username": "…", "password": "…"}}'

@@ -62,7 +62,7 @@ class _State:
 
 
 def parse_dockerfile(text: str, *, build_args: Mapping[str, str]) -> ParsedDockerfile:
-    """The build request (D2 dialect of contract C.1, without ``name``) that ``text`` describes.
+    """The build request (with ``from_image``, without ``name``) that ``text`` describes.
 
     ENV and ARG values are put in, so every step is plain. As in Docker, ARG values reach RUN as environment
     variables (an ``export`` in front of the command) and stay out of the image.

@@ -1,4 +1,6 @@
-"""The tar.gz of one COPY step, made from a folder on the client's machine (contract C.2: archive layout).
+"""The tar.gz of one COPY step, made from a folder on the client's machine.
+
+Its layout is that of the published clients: docs/reference/compatibility/uploads.md#the-archive.
 
 Names are relative to the context. A source can be a file, a folder or a pattern; ``.dockerignore`` counts.
 What comes out has passed the same checks that the server makes.

@@ -31,7 +31,7 @@ class AptStep(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyStep(Step):
-    """Files of an upload, placed as Docker's COPY would (contract C.2)."""
+    """Files of an upload, placed as Docker's COPY would."""
 
     sources: tuple[str, ...]
     dest: str
@@ -75,7 +75,7 @@ AnyStep = RunStep | AptStep | CopyStep | EnvStep | WorkdirStep | UserStep | CmdS
 
 
 class ReadyKind(StrEnum):
-    """How to find out that the start command is up (contract C.5)."""
+    """How to find out that the start command is up."""
 
     PORT = "port"
     URL = "url"
@@ -96,7 +96,7 @@ class ReadyCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryCredentials:
-    """How to log in where the base image lives (contract C.1 rule 7). Never logged, never in the recipe's JSON."""
+    """How to log in where the base image lives. Never logged, never in the recipe's JSON."""
 
     kind: str
     """basic, github, gitlab, ecr or gcr"""

@@ -1,4 +1,7 @@
-"""One step of a build request, in any dialect, to one step of a recipe (contract C.1, rule 2)."""
+"""One step of a build request, in any dialect, to one step of a recipe.
+
+All spellings: docs/reference/compatibility/templates-build.md#step-spellings.
+"""
 
 from __future__ import annotations
 

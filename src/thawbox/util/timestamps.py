@@ -1,4 +1,7 @@
-"""Times as clients want to read them (contract A.7)."""
+"""Times as clients want to read them.
+
+What clients rely on: docs/reference/compatibility/conventions.md#times-and-types.
+"""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Every file of the catalogue is a recipe, and has all that the API shows (contract B.9, B.10)."""
+"""Every file of the catalogue is a recipe, and has all that the API shows."""
 
 from __future__ import annotations
 
