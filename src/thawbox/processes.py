@@ -87,7 +87,7 @@ async def run(
 
 def fault(sentence: str) -> RuntimeFault:
     """What to raise when a program of the host failed as ``sentence`` says: of its own kind if the disk is full."""
-    if not full_disk.is_meant(sentence):
+    if not full_disk.is_full_disk(sentence):
         return RuntimeFault(sentence)
     full = MachineDiskFull()
     full.__cause__ = RuntimeFault(sentence)

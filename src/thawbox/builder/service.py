@@ -17,7 +17,7 @@ from structlog.contextvars import bound_contextvars
 
 from thawbox import log as logs
 from thawbox import metrics
-from thawbox.catalog.entries import Entry
+from thawbox.catalog.entries import CatalogEntry
 from thawbox.errors import AliasExists, BuildError, MachineDiskFull, ThawboxError
 from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
@@ -122,7 +122,7 @@ class BuildService:
         self._work.set()
         return template_id
 
-    async def submit_public(self, entry: Entry, *, skip_cache: bool = False) -> int:
+    async def submit_public(self, entry: CatalogEntry, *, skip_cache: bool = False) -> int:
         """Queue a build of a ready-made template; returns the template's id. It belongs to no organisation and
         counts against no quota. One that waits or runs already is the answer, too.
 
@@ -238,7 +238,7 @@ class BuildService:
                     log.exception("build_broke")
                     reason = f"internal error: {type(error).__name__}: {error}"
                     await self._fail(
-                        row, job_log, MachineDiskFull().message if full_disk.is_meant(error) else reason
+                        row, job_log, MachineDiskFull().message if full_disk.is_full_disk(error) else reason
                     )
         finally:
             metrics.BUILDS.labels(outcome=outcome).inc()
