@@ -49,7 +49,7 @@ class Commands(click.Group):
 
 
 def exit_with(action: Callable[[], Any]) -> NoReturn:
-    """Run ``action`` and end the program with its result if that is a number, with the status of its error, or with 0."""
+    """Run ``action`` and end the program: with its result if that is a number, with the status of its error, or 0."""
     try:
         status = action()
     except (KeyboardInterrupt, click.Abort):
