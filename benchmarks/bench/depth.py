@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from thawbox.control.client import ask
+from thawbox.control.client import send_request
 
 from .figures import Table, gather
 from .server import Server
@@ -51,7 +51,7 @@ class Depths:
 
 async def of(server: Server, template: str) -> dict[str, Any]:
     """The pool of the template's newest version; an empty one if it has none."""
-    (answer,) = await asyncio.to_thread(lambda: list(ask(server.settings, {"op": "pools"})))
+    (answer,) = await asyncio.to_thread(lambda: list(send_request(server.settings, {"op": "pools"})))
     mine: list[dict[str, Any]] = [one for one in answer["pools"] if one["template"] == template]
     return mine[-1] if mine else dict(_EMPTY)
 

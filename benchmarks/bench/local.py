@@ -17,10 +17,11 @@ from pathlib import Path
 from thawbox import guest, ids
 from thawbox import log as logs
 from thawbox.agent_image import MOUNT_POINT
-from thawbox.node import cgroups, installed, leftovers, reaper, spec
+from thawbox.node import cgroups, installed, reaper, spec
 from thawbox.node import opening as node_open
-from thawbox.node.cgroups import Limits
-from thawbox.node.containers import Container, Node
+from thawbox.node.cgroups import ResourceLimits
+from thawbox.node.container import Container
+from thawbox.node.containers import Node
 from thawbox.snapshots import manifest as versions
 from thawbox.snapshots.freeze import freeze
 from thawbox.snapshots.manifest import Version
@@ -100,8 +101,8 @@ class Local:
                 await asyncio.to_thread(cgroups.remove, group)
 
     @property
-    def _limits(self) -> Limits:
-        return Limits(cpu=self.version.cpu, memory_mb=self.version.memory_mb)
+    def _limits(self) -> ResourceLimits:
+        return ResourceLimits(cpu=self.version.cpu, memory_mb=self.version.memory_mb)
 
     async def _first_command(self, memory: Path | None) -> Laps:
         node = self.node
@@ -180,7 +181,7 @@ async def opened(server: Server, template_id: str) -> AsyncIterator[Local]:
             os.link(versions.image_path(server.layout, version), node.layout.images / version.image)
             yield Local(node, await freeze(node, version))
         finally:
-            await leftovers.remove_leftovers(node, keep=())
+            await node.remove_leftovers(keep=())
             await node_open.close_node(node, keep=False)
 
 

@@ -1,10 +1,10 @@
 """The agent's image: a relocated CPython with the agent, as one read-only EROFS file.
 
-It is mounted at ``MOUNT_POINT`` in every sandbox, so a template needs no interpreter: it brings its own
-loader and every shared library, and runs in a root that holds nothing else. All sandboxes share its pages.
+It is mounted at ``MOUNT_POINT`` in every sandbox, so a template needs no interpreter: the image has its own loader and
+every shared library, and works in a root that holds nothing else. All sandboxes share its pages.
 
-Everything in it is byte code without sources, at optimisation level 2: half the size, and no docstrings in
-memory. Only what the template's own Python runs is there as source.
+Everything in it is byte code without sources, at optimisation level 2: half the size, and no docstrings in memory. Only
+what the template's own Python runs is there as source.
 """
 
 import hashlib
@@ -38,10 +38,10 @@ AGENT_ENV: tuple[str, ...] = (
 """Its environment; commands that it starts do not inherit it."""
 
 AGENT_IMAGES = "agent-*.erofs"
-"""How images of agents are called; the asterisk stands for the hash of what is in it."""
+"""Names of the agent's images; the asterisk stands for a hash of the inputs."""
 _AGENT = Path(__file__).parent / "agent"
 _TEMPLATE_SIDE = "python"
-"""Folder of what runs on the template's own Python, whichever that is: these stay sources."""
+"""Folder of what runs on the template's own Python, of any version: these files stay sources."""
 _LEFT_OUT = frozenset(
     [
         "__pycache__",
@@ -86,13 +86,13 @@ _LEFT_OUT_MODULES = (
     "readline",
 )
 _FORMAT = "1"
-"""Part of the name: raise it when this file changes what the image looks like."""
+"""Part of the hash: raise it when this file changes how the image is made from the same inputs."""
 
 _COMPILE = """
 import py_compile, sys
 for line in sys.stdin:
-    source, target, shown = line.rstrip("\\n").split("\\t")
-    py_compile.compile(source, target, shown, doraise=True, optimize=2,
+    source, target, name = line.rstrip("\\n").split("\\t")
+    py_compile.compile(source, target, name, doraise=True, optimize=2,
                        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 """
 _DESCRIBE = """
@@ -121,9 +121,9 @@ class _Python:
 
 
 def build_agent_image(destination_dir: Path, python: Path = Path("/usr/bin/python3")) -> AgentImage:
-    """Make the image from the machine's ``python`` (3.11 or newer) unless it is there already.
+    """Make the image from the machine's ``python`` (3.11 or newer) unless it exists already.
 
-    Its name carries a hash of what goes in, so it changes exactly when that changes.
+    Its name holds a hash of its inputs, so the name changes exactly when they do.
 
     Raises:
         RuntimeFault: ``python`` is too old, or ``mkfs.erofs`` or ``ldd`` is missing or fails.
@@ -151,12 +151,12 @@ def _describe(python: Path) -> _Python:
     lines = _run([str(python), "-I", "-c", _DESCRIBE]).splitlines()
     version = lines[0]
     if tuple(int(part) for part in version.split(".")) < (3, 11):
-        raise RuntimeFault(f"{python} is Python {version}; the agent needs 3.11 or newer, name one that is")
+        raise RuntimeFault(f"{python} is Python {version}; the agent needs 3.11 or newer: name a newer one")
     return _Python(version, Path(lines[1]), Path(lines[2]), Path(lines[3]).resolve())
 
 
 def _libraries(python: _Python) -> tuple[dict[str, Path], Path]:
-    """Every shared library that the interpreter and its modules need, by soname; and the loader."""
+    """The shared libraries that the interpreter and its modules need, by soname, and the loader."""
     libraries: dict[str, Path] = {}
     loader: Path | None = None
     for line in _run(["ldd", str(python.executable), *map(str, _extension_files(python))]).splitlines():
@@ -166,7 +166,7 @@ def _libraries(python: _Python) -> tuple[dict[str, Path], Path]:
         elif words and words[0].startswith("/") and "/ld-" in words[0] and not words[0].endswith(":"):
             loader = Path(words[0]).resolve()
     if loader is None:
-        raise RuntimeFault(f"{python.executable} is not a dynamic program with a loader; name another Python")
+        raise RuntimeFault(f"{python.executable} is not a dynamically linked program; name another Python")
     return libraries, loader
 
 
@@ -177,7 +177,7 @@ def _extension_files(python: _Python) -> list[Path]:
 
 
 def _inputs(python: _Python, libraries: dict[str, Path], loader: Path) -> dict[str, Path]:
-    """What goes in: path inside the image (a .py becomes .pyc) -> file of this machine."""
+    """The inputs: path inside the image (a .py becomes .pyc) -> file of this machine."""
     lib = f"lib/python{python.version}"
     inputs = {"bin/python3": python.executable, "ld.so": loader}
     inputs |= {f"lib/{soname}": path for soname, path in libraries.items()}

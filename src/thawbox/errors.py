@@ -207,6 +207,23 @@ class InvalidPath(UserError):
     title = "Invalid path"
 
 
+class FileOperationFailed(UserError):
+    """The file system of the sandbox refused the operation; ``message`` has its reason.
+
+    A 4xx, because sending the request again would not help.
+    """
+
+    code = "FILE_OPERATION_FAILED"
+    title = "File operation failed"
+
+
+class RangeNotSatisfiable(UserError):
+    """The range begins after the end of the file."""
+
+    status = 416
+    title = "Range not satisfiable"
+
+
 class FolderMissing(FileMissing):
     """The folder does not exist in the sandbox."""
 
@@ -240,8 +257,69 @@ class FileExists(UserError):
     title = "File already exists"
 
 
+class ProcessNotFound(NotFound):
+    """The sandbox has no process or background execution with this id."""
+
+    code = "PROCESS_NOT_FOUND"
+    title = "Process not found"
+
+
+class VariableNotSet(NotFound):
+    """The sandbox does not have this environment variable, or has it from its template only."""
+
+    title = "Variable not set"
+
+
+class MissingParameter(UserError):
+    """The request lacks a parameter that it needs."""
+
+    code = "MISSING_PARAMETER"
+    title = "Missing parameter"
+
+
+class RouteNotFound(NotFound):
+    """The server has no route at this path."""
+
+
+class MethodNotAllowed(UserError):
+    """The path exists, but not for this method."""
+
+    status = 405
+    code = "METHOD_NOT_ALLOWED"
+    title = "Method not allowed"
+
+
+class PortNotReachable(ThawboxError):
+    """Nothing listens on the port inside the sandbox, or the program there does not answer with valid HTTP.
+
+    A 502 that is not a fault of the server: people read it in browsers.
+    """
+
+    status = 502
+    code = "PORT_NOT_REACHABLE"
+    title = "Port not reachable"
+
+
+class DesktopNotAvailable(ThawboxError):
+    """No template has a desktop.
+
+    501 instead of the documented 503, which the Python client would ask three times.
+    """
+
+    status = 501
+    code = "DESKTOP_NOT_AVAILABLE"
+    title = "Desktop not available"
+
+
 class InternalFault(ThawboxError):
     """The server failed; its log has the details under the request id."""
+
+
+class UnexpectedFault(InternalFault):
+    """A bug in the server; its log has the traceback under the request id."""
+
+    def __init__(self) -> None:
+        super().__init__("Something broke inside the server. Its log tells what, under this request id.")
 
 
 class NoCapacity(InternalFault):

@@ -1,4 +1,4 @@
-"""One process that is everything: API, gateway, build line, sandboxes, on the embedded defaults."""
+"""The server: API, gateway, builds and sandboxes in one process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -15,13 +15,12 @@ from .api.app import create_app
 from .api.context import ApiContext
 from .builder.overlay import unmount_leftovers
 from .builder.service import BuildService
-from .control.client import ServerNotRunning, ask
+from .control.client import ServerNotRunning, send_request
 from .control.server import Control
 from .control.server import listening as control_socket
 from .errors import RuntimeFault
 from .gateway.app import create_gateway
-from .gateway.context import GatewayContext
-from .gateway.run.callbacks import delivering
+from .gateway.run.callback_delivery import delivering
 from .gateway.sandbox import counters
 from .machine.selftest import is_proven, run_selftest
 from .node.containers import Node
@@ -40,8 +39,8 @@ log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A running server without its HTTP."""
+class Backend:
+    """The services behind the HTTP planes."""
 
     node: Node
     database: Database
@@ -61,31 +60,36 @@ async def serve(settings: Settings) -> None:
     with _locked(settings):
         if not is_proven(settings):
             log.info("selftest", result=await run_selftest(settings))
-        async with _parts(settings) as parts:
+        async with _backend(settings) as backend:
             context = ApiContext(
                 settings=settings,
-                database=parts.database,
-                builder=parts.builds,
-                sandboxes=parts.sandboxes,
+                database=backend.database,
+                builder=backend.builds,
+                sandboxes=backend.sandboxes,
                 tokens=open_signer(settings),
-                events=parts.events,
+                events=backend.events,
             )
             control = Control(
-                parts.node.layout,
-                parts.database,
-                parts.pins,
-                parts.builds,
-                parts.sandboxes.pools,
-                parts.node.agent_image.name,
+                backend.node.layout,
+                backend.database,
+                backend.pins,
+                backend.builds,
+                backend.sandboxes.pools,
+                backend.node.agent_image.name,
             )
             async with control_socket(settings, control):
                 await _listen(settings, context)
 
 
 async def collect_garbage(settings: Settings) -> Freed:
-    """Remove what nothing refers to; by the running server if there is one, since it knows what is under way."""
+    """Remove files that nothing refers to. If a server runs, it does this: only it knows what is in use.
+
+    Raises:
+        ControlFailed: the running server refused, or we are not root.
+        RuntimeFault: a server has the state folder locked and does not answer.
+    """
     try:
-        (answer,) = await asyncio.to_thread(lambda: list(ask(settings, {"op": "gc"})))
+        (answer,) = await asyncio.to_thread(lambda: list(send_request(settings, {"op": "gc"})))
     except ServerNotRunning:
         with _locked(settings):
             async with _opened(settings) as (layout, database):
@@ -105,45 +109,44 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Layout, Database]]:
 
 
 @contextlib.asynccontextmanager
-async def _parts(settings: Settings) -> AsyncIterator[Parts]:
+async def _backend(settings: Settings) -> AsyncIterator[Backend]:
     node = await open_node(settings)
     database = await open_database(settings)
     pins, events = Pins(), Events()
     service = SandboxService(node, database, settings, pins, events)
-    parts = Parts(
+    backend = Backend(
         node=node,
         database=database,
         pins=pins,
-        builds=BuildService(node, database, settings, pins, built=service.pools.built),
+        builds=BuildService(node, database, settings, pins, built=service.pools.prepare),
         sandboxes=service,
         events=events,
     )
     try:
         await unmount_leftovers(node.layout)
-        await parts.sandboxes.start()
+        await backend.sandboxes.start()
         await node.slots.warm()
-        await parts.builds.start()
-        yield parts
+        await backend.builds.start()
+        yield backend
     finally:
-        await parts.builds.stop()
-        survivors = await parts.sandboxes.stop()
+        await backend.builds.stop()
+        survivors = await backend.sandboxes.stop()
         await close_node(node, keep=survivors > 0)
         await database.close()
 
 
 async def _listen(settings: Settings, context: ApiContext) -> None:
-    gateway = _for_gateway(context)
     servers = [
         listener(settings, create_app(context), settings.port),
-        listener(settings, create_gateway(gateway), settings.gateway_port),
+        listener(settings, create_gateway(context), settings.gateway_port),
     ]
-    # What is there now stays. Looking through it for garbage would hold every request up for 60 ms now and then.
+    # The objects that exist now stay. Each full collection would look through them and delay requests by 60 ms.
     gc.collect()
     gc.freeze()
     context.events.on_deleted.append(counters.forget)
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     try:
-        async with delivering(gateway):
+        async with delivering(context):
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -155,17 +158,8 @@ async def _listen(settings: Settings, context: ApiContext) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _for_gateway(context: ApiContext) -> GatewayContext:
-    return GatewayContext(
-        settings=context.settings,
-        database=context.database,
-        sandboxes=context.sandboxes,
-        tokens=context.tokens,
-    )
-
-
 @contextlib.contextmanager
-def _locked(settings: Settings):  # type: ignore[no-untyped-def]
+def _locked(settings: Settings) -> Iterator[None]:
     layout = Layout(settings.state.resolve())
     layout.make()
     with open(layout.lock, "w") as lock:

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     """The gVisor program; None: the one that setup installed in the state folder, else ``runsc`` in PATH."""
     agent_image: Path | None = None
     """The EROFS image of the guest agent; None: made from this machine's Python by setup."""
+    shared_runtime: Path = Path("/var/lib/thawbox/runtime/shared")
+    """What the state folders of one machine share: ``runsc`` as built here, verdicts of its self-test, and Go if the
+    machine has none. Only root may be able to write in it."""
 
     # Limits. 0 means no limit.
     builds_per_hour: int = Field(10, ge=0)

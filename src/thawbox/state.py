@@ -1,4 +1,4 @@
-"""Where things lie below the state folder. One owner per folder; all paths are absolute."""
+"""Paths below the state folder. Each folder belongs to one package."""
 
 from __future__ import annotations
 
@@ -10,55 +10,55 @@ from pathlib import Path
 class Layout:
     """Paths below the state folder.
 
-    What is below ``tmp`` belongs to work under way and is removed at the next start; everything else is complete,
-    because it got its name by a rename.
+    What is below ``tmp`` belongs to work in progress and is removed at the next start. Everything else is complete,
+    because it is moved to its place only when it is.
     """
 
     state: Path
 
     @property
     def lock(self) -> Path:
-        """Held by the one server that uses this folder."""
+        """Locked by the server that uses this folder; there can be only one."""
         return self.state / "lock"
 
     @property
     def control_socket(self) -> Path:
-        """Where the running server answers root."""
+        """Socket on which the running server takes commands from root."""
         return self.state / "control.sock"
 
     @property
     def runtime(self) -> Path:
-        """runsc, its self-test's verdict, and the images of the guest agent."""
+        """runsc, the result of its self-test, and the agent's images."""
         return self.state / "runtime"
 
     @property
     def containers(self) -> Path:
-        """runsc's own records (``--root``)."""
+        """runsc's records (``--root``)."""
         return self.state / "run" / "runsc"
 
     @property
     def boot(self) -> Path:
-        """A note of the start of the machine that what is below ``run`` is of."""
+        """File that names the boot of the machine to which the files below ``run`` belong."""
         return self.state / "run" / "boot"
 
     @property
     def bundles(self) -> Path:
-        """A folder per container: OCI bundle, console output."""
+        """A folder per container: OCI bundle and console output."""
         return self.state / "run" / "bundles"
 
     @property
     def upper(self) -> Path:
-        """Writable layers of running sandboxes; one for all, since its path is part of every snapshot."""
+        """Writable layers of running sandboxes: one folder for all, because its path is in every snapshot."""
         return self.state / "run" / "upper"
 
     @property
     def mounts(self) -> Path:
-        """Stacked layers of build steps that are running."""
+        """Mounts of stacked layers, for build steps that are running."""
         return self.state / "run" / "mounts"
 
     @property
     def tmp(self) -> Path:
-        """Half-made things."""
+        """Files of work in progress."""
         return self.state / "tmp"
 
     @property
@@ -68,17 +68,17 @@ class Layout:
 
     @property
     def images(self) -> Path:
-        """EROFS roots of templates."""
+        """EROFS images of templates."""
         return self.state / "images"
 
     @property
     def snapshots(self) -> Path:
-        """Template versions by key: manifest and memory snapshot."""
+        """Template versions by key: manifest and snapshot."""
         return self.state / "snapshots"
 
     @property
     def paused(self) -> Path:
-        """Memory and files of sandboxes that are paused or stopped: a folder per sandbox, one in it per freeze."""
+        """Memory and files of paused and stopped sandboxes: a folder per sandbox, in it one per freeze."""
         return self.state / "paused"
 
     @property
@@ -88,16 +88,16 @@ class Layout:
 
     @property
     def uploads(self) -> Path:
-        """Files that clients uploaded for COPY steps."""
+        """Files that clients have uploaded for COPY steps."""
         return self.state / "uploads"
 
     @property
     def cache(self) -> Path:
-        """Downloads that may go at any time (packages of bootstraps)."""
+        """Downloads that may be deleted at any time, such as packages for base images."""
         return self.state / "cache"
 
     def make(self) -> None:
-        """Create every folder, private to root."""
+        """Create every folder, with mode 0700. They may exist already."""
         for path in (
             self.state,
             self.runtime,

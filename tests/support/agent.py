@@ -80,6 +80,7 @@ def run_agent(
     """Start an agent that listens on ``address`` and end it when the generator is closed.
 
     ``root`` must not exist: it is made, with the users of ``passwd`` and the groups of ``group`` in it.
+    ``port`` 0: any.
     ``writable`` is the folder that the agent may write (``_confined``); ``root`` must be below it.
     """
     (root / "etc").mkdir(parents=True)

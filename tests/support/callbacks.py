@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import thawbox.agent
-from thawbox.gateway.context import GatewayContext
-from thawbox.gateway.run import callbacks, languages
+from thawbox.gateway.run import callback_delivery, languages
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.store import callbacks as rows
 from thawbox.store.callbacks import CallbackRow
 
@@ -23,8 +23,8 @@ from .gateway import Gate
 @pytest.fixture(autouse=True)
 def runner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(languages, "RUNNER", str(Path(thawbox.agent.__file__).parent / "python" / "run.py"))
-    monkeypatch.setattr(callbacks, "TICK_S", 0.02)
-    monkeypatch.setattr(callbacks, "DELAYS_S", (0.01,) * 5)
+    monkeypatch.setattr(callback_delivery, "TICK_S", 0.02)
+    monkeypatch.setattr(callback_delivery, "DELAYS_S", (0.01,) * 5)
 
 
 @dataclass
@@ -61,17 +61,16 @@ async def receiver() -> AsyncIterator[Receiver]:
     server.close()
 
 
-def permitting(gate: Gate) -> GatewayContext:
-    settings = gate.context.settings.model_copy(update={"callback_allow": ("127.0.0.0/8",)})
-    return replace(gate.context, settings=settings)
+def permitting(gate: Gate) -> ServingContext:
+    """The gateway's context, with loopback allowed."""
+    return gate.use(callback_allow=("127.0.0.0/8",))
 
 
 @pytest.fixture
 async def permissive(gate: Gate) -> AsyncIterator[Gate]:
     """The gateway with loopback allowed, and its worker."""
-    parts = permitting(gate)
-    gate.client._transport.app.state.context = parts  # type: ignore[attr-defined]
-    async with callbacks.delivering(parts):
+    context = permitting(gate)
+    async with callback_delivery.delivering(context):
         yield gate
 
 

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
 
 from thawbox.api.app import create_app
 from thawbox.api.context import ApiContext
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import Settings, load
 from thawbox.store import keys, organizations, templates
-from thawbox.store.database import open_database
 from thawbox.store.enums import TemplateStatus
 from thawbox.store.templates import TemplateRow
 from thawbox.testing.services import FakeBuilder, FakeSandboxes
+
+from .database import open_database
 
 
 @dataclass
@@ -66,6 +69,23 @@ def asking(context: ApiContext, key: str | None, app: object = None) -> httpx.As
     )
 
 
+_routes: list[BaseRoute] = []
+"""Those of the first app; they know nothing of its context."""
+
+
+def app_over(context: ApiContext) -> FastAPI:
+    """The application over ``context``, with the routes of the first one.
+
+    FastAPI prepares an application's routes at its first request. That takes longer than most tests do.
+    """
+    app = create_app(context)
+    if _routes:
+        app.router.routes = _routes
+    else:
+        _routes.extend(app.router.routes)
+    return app
+
+
 async def make_world(settings: Settings) -> World:
     database = await open_database(settings)
     async with database.write() as c:
@@ -75,8 +95,8 @@ async def make_world(settings: Settings) -> World:
         other = await keys.create(c, second.id, live=False)
     builder = FakeBuilder(database, settings.state / "logs")
     fakes = FakeSandboxes(database)
-    context = ApiContext(settings, database, builder, fakes, open_signer(settings))
-    app = create_app(context)
+    context = ApiContext(settings, database, fakes, open_signer(settings), builder)
+    app = app_over(context)
     return World(
         context=context,
         builder=builder,

@@ -16,16 +16,18 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.support.agent import run_agent
 from thawbox import ids
 from thawbox.gateway.app import create_gateway
-from thawbox.gateway.context import GatewayContext
 from thawbox.guest import Endpoint
-from thawbox.sandboxes.tokens import open_signer
+from thawbox.sandboxes.serving import ServingContext
+from thawbox.sandboxes.tokens import TokenSigner, open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
-from thawbox.store.database import open_database
 from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.testing.services import FakeSandboxes
 from thawbox.web.listener import listener
+
+from . import documented
+from .database import open_database
 
 
 @pytest.fixture(scope="session")
@@ -46,17 +48,25 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 class Gate:
     """A gateway with one sandbox; ``client`` has its token."""
 
-    context: GatewayContext
+    context: ServingContext
     sandbox: SandboxRow
     sandboxes: FakeSandboxes
     client: httpx.AsyncClient
     anonymous: httpx.AsyncClient
     folder: Path
     """Where the sandbox's files may be written."""
+    app: FastAPI
+
+    def use(self, *, tokens: TokenSigner | None = None, **settings: object) -> ServingContext:
+        """Let the gateway go on with other settings or another signer; returns its new context."""
+        changed = self.context.settings.model_copy(update=settings)
+        context = replace(self.context, settings=changed, tokens=tokens or self.context.tokens)
+        self.app.state.context = context
+        return context
 
     async def change(self, **fields: object) -> None:
         async with self.context.database.write() as c:
-            await sandboxes.update(c, self.sandbox.id, **fields)
+            await sandboxes.update(c, self.sandbox.id, **fields)  # type: ignore[arg-type]
 
     def token(self, **fields: object) -> dict[str, str]:
         signed = self.context.tokens.first(replace(self.sandbox, **fields))  # type: ignore[arg-type]
@@ -87,15 +97,18 @@ async def gate(tmp_path: Path, agent: Endpoint) -> AsyncIterator[Gate]:
     )
     async with database.write() as c:
         await sandboxes.insert(c, row)
-    context = GatewayContext(settings, database, fakes, open_signer(settings))
-    transport = httpx.ASGITransport(app=create_gateway(context), raise_app_exceptions=False)
+    context = ServingContext(settings, database, fakes, open_signer(settings))
+    app = create_gateway(context)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    hooks = {"response": [documented.check]}
     made = Gate(
         context,
         row,
         fakes,
-        httpx.AsyncClient(transport=transport, base_url="http://gate"),
-        httpx.AsyncClient(transport=transport, base_url="http://gate"),
+        httpx.AsyncClient(transport=transport, base_url="http://gate", event_hooks=hooks),
+        httpx.AsyncClient(transport=transport, base_url="http://gate", event_hooks=hooks),
         folder,
+        app,
     )
     made.client.headers.update(made.token())
     yield made

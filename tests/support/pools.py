@@ -10,7 +10,7 @@ from thawbox.snapshots import manifest as versions
 from thawbox.store import templates
 from thawbox.store.sandboxes import SandboxRow
 
-from .sandboxes import KEY, House
+from .sandboxes import KEY, Harness
 
 OTHER_KEY = "b" * 64
 
@@ -21,43 +21,43 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def filled(house: House) -> None:
+async def filled(harness: Harness) -> None:
     """Return when the pools have all that they should have."""
-    pools = house.service.pools
-    await pools.look()
+    pools = harness.service.pools
+    await pools.refresh()
 
     def full() -> bool:
-        return bool(pools._pools) and not any(pool.lacks() for pool in pools._pools.values())
+        return bool(pools.by_version) and not any(pool.lacks() for pool in pools.by_version.values())
 
     await until(full)
 
 
-def waiting(house: House) -> set[str]:
+def waiting(harness: Harness) -> set[str]:
     """Containers in pools."""
-    pools = house.service.pools._pools.values()
+    pools = harness.service.pools.by_version.values()
     return {container.id for pool in pools for container in (*pool.ready, *pool.shells)}
 
 
-def ready(house: House) -> set[str]:
-    return {container.id for pool in house.service.pools._pools.values() for container in pool.ready}
+def ready(harness: Harness) -> set[str]:
+    return {container.id for pool in harness.service.pools.by_version.values() for container in pool.ready}
 
 
-async def create(house: House, *, internet_access: bool = True) -> SandboxRow:
-    return await house.service.create(
-        1, house.template, env={}, timeout_seconds=None, internet_access=internet_access, live=True
+async def create(harness: Harness, *, internet_access: bool = True) -> SandboxRow:
+    return await harness.service.create(
+        1, harness.template, env={}, timeout_seconds=None, internet_access=internet_access, live=True
     )
 
 
-async def update(house: House) -> None:
+async def update(harness: Harness) -> None:
     """The template has another version, as after a build with update."""
-    old = versions.load(house.runtime.layout, KEY)
+    old = versions.load(harness.runtime.layout, KEY)
     assert old is not None
-    memory = house.runtime.layout.snapshots / OTHER_KEY / "memory"
+    memory = harness.runtime.layout.snapshots / OTHER_KEY / "memory"
     memory.mkdir(parents=True)
     (memory / "pages.img").write_text("updated\n1")
-    versions.save(house.runtime.layout, replace(old, key=OTHER_KEY))
-    async with house.database.write() as c:
-        await templates.update(c, house.template.id, snapshot_key=OTHER_KEY)
-        found = await templates.get(c, house.template.id)
+    versions.save(harness.runtime.layout, replace(old, key=OTHER_KEY))
+    async with harness.database.write() as c:
+        await templates.update(c, harness.template.id, snapshot_key=OTHER_KEY)
+        found = await templates.get(c, harness.template.id)
     assert found is not None
-    house.template = found
+    harness.template = found

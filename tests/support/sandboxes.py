@@ -1,8 +1,9 @@
-"""The real service over a runtime that is none."""
+"""The real service on a fake runtime."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from thawbox import sandboxes as sandboxes_package
 from thawbox.sandboxes.events import Events
 from thawbox.sandboxes.service import SandboxService
 from thawbox.settings import Settings, load
@@ -18,17 +20,28 @@ from thawbox.snapshots.manifest import Snapshot, Version
 from thawbox.snapshots.pins import Pins
 from thawbox.state import Layout
 from thawbox.store import organizations, sandboxes, templates
-from thawbox.store.database import Database, open_database
+from thawbox.store.database import Database
 from thawbox.store.enums import TemplateStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
+from thawbox.testing import runtime as runtime_module
 from thawbox.testing.runtime import FakeRuntime
 
+from .database import open_database
+
 KEY = "a" * 64
+_SERVER = Path(str(sandboxes_package.__file__)).parent
+_RUNTIME = Path(str(runtime_module.__file__))
+
+
+def _where(task: asyncio.Task[Any]) -> Path:
+    """The source file of the function that the task runs."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return Path(code.co_filename if code is not None else "")
 
 
 @dataclass
-class House:
+class Harness:
     """A service, what it runs on, and a template."""
 
     service: SandboxService
@@ -64,7 +77,7 @@ class House:
 
     async def settle(self) -> None:
         """As after a while: frozen sandboxes move to disk."""
-        await self.service._settle(before=float("inf"))
+        await self.service.move_to_disk(before=float("inf"))
 
     async def row(self, row: SandboxRow) -> SandboxRow:
         async with self.database.read() as c:
@@ -78,24 +91,16 @@ class House:
 
     async def until_status(self, row: SandboxRow, status: str) -> None:
         async with asyncio.timeout(10):
-            while (await self.row(row)).status != status or self.service._home.operations.busy:
+            while (await self.row(row)).status != status or self.service.context.operations.busy:
                 await asyncio.sleep(0)  # the row is written before the one who wrote it has ended
 
     async def crash(self) -> None:
-        """kill -9 of the server, and another one: nothing is said goodbye to."""
-        home = self.service._home
-        calls = [
-            task
-            for task in asyncio.all_tasks()
-            if getattr(task.get_coro(), "__qualname__", "").startswith("FakeRuntime.")
-        ]  # those that are shielded
-        for task in [
-            *calls,
-            *self.service._tasks,
-            *home.watchers.values(),
-            *home.operations._running.values(),
-        ]:
-            task.cancel()
+        """As after kill -9 of the server and the start of another one: nothing has time to end in order."""
+        tasks = {task: _where(task) for task in asyncio.all_tasks() if not task.cancelling()}
+        calls = [task for task, file in tasks.items() if file == _RUNTIME]
+        for task, file in tasks.items():
+            if file == _RUNTIME or file.is_relative_to(_SERVER):
+                task.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         self.service = SandboxService(self.runtime, self.database, self.settings, Pins(), self.events)
         await self.service.start()
@@ -126,11 +131,13 @@ class House:
         assert {path.name for path in layout.paused.iterdir()} <= set(rows)
         assert self.runtime.slots == {e.container.slot.index for e in self.runtime.table.values()}
         assert list(layout.tmp.iterdir()) == []
-        assert set(self.service._home.held) == set(self.runtime.table)
-        assert not self.service._home.operations.busy
+        assert set(self.service.context.containers) == set(self.runtime.table)
+        assert not self.service.context.operations.busy
 
 
-async def make_house(folder: Path, **settings: object) -> House:
+async def make_harness(
+    folder: Path, *, clock: Callable[[], float] = time.monotonic, **settings: object
+) -> Harness:
     chosen = load(state=folder, **{"memory_reserve_mb": 0, "pause_memory_s": 3600, "pool_max": 0} | settings)
     database = await open_database(chosen)
     layout = Layout(folder)
@@ -160,21 +167,21 @@ async def make_house(folder: Path, **settings: object) -> House:
         made = await templates.get(c, template.id)
     assert made is not None
     events = Events()
-    service = SandboxService(runtime, database, chosen, Pins(), events)
+    service = SandboxService(runtime, database, chosen, Pins(), events, clock=clock)
     await service.start()
-    return House(service, runtime, database, chosen, events, made)
+    return Harness(service, runtime, database, chosen, events, made)
 
 
-async def leave(house: House) -> None:
-    await house.service.stop()
-    await house.database.close()
+async def close(harness: Harness) -> None:
+    await harness.service.stop()
+    await harness.database.close()
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    made = await make_house(tmp_path / "state")
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
+    made = await make_harness(tmp_path / "state")
     yield made
-    await leave(made)
+    await close(made)
 
 
 Verb = Callable[[SandboxService, SandboxRow], Coroutine[Any, Any, SandboxRow]]

@@ -11,7 +11,7 @@ import httpx
 from websockets.asyncio.client import connect
 
 from thawbox.gateway.app import create_gateway
-from thawbox.gateway.context import GatewayContext
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.web.listener import listener
 
 from .gateway import Gate
@@ -27,7 +27,7 @@ class Served:
     """The gateway of a ``Gate`` with a domain, at a port of its own."""
 
     gate: Gate
-    context: GatewayContext
+    context: ServingContext
     port: int
     http: httpx.AsyncClient
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -29,14 +28,15 @@ def own_server(tmp_path: Path, server: Server) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def server_of_its_own(folder: Path, server: Server) -> Iterator[Server]:
-    """A server, not started, with the base images that the shared server has by now; they take 20 s each to make."""
-    server.build({"alias": f"base-{time.time_ns()}", "steps": [{"type": "from", "image": "debian:12"}]})
+def server_of_its_own(folder: Path, server: Server, image: str = "debian:12") -> Iterator[Server]:
+    """A server, not started, with ``image`` and what other base images the shared server has by now.
+
+    They take 20 s each to make.
+    """
+    server.build({"alias": f"base-{time.time_ns()}", "steps": [{"type": "from", "image": image}]})
     own = Server(folder / "state")
     own.state.mkdir(mode=0o700)
     subprocess.run(["cp", "-al", server.state / "layers", own.state / "layers"], check=True)
-    own.state.joinpath("runtime").mkdir()
-    shutil.copy(server.state / "runtime" / "selftest.json", own.state / "runtime")
     try:
         yield own
     finally:

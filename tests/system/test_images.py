@@ -75,7 +75,7 @@ class Puller:
         return await self.fetch(await self.resolve(reference))
 
     def leftovers(self) -> list[Path]:
-        folder = scratch.place(self.settings)
+        folder = scratch.parent(self.settings)
         return list(folder.iterdir()) if folder.exists() else []
 
 
@@ -317,7 +317,7 @@ async def test_what_does_not_exist_is_said_so(registry: Registry, puller: Puller
 async def test_private_images_need_the_right_login(private: Registry, puller: Puller) -> None:
     private.push("secret", "1", [packed(layer(entry("a", b"secret")))])
     name = f"{private.host}/secret:1"
-    with pytest.raises(BuildError, match=r"wants another login .*\(401\)"):
+    with pytest.raises(BuildError, match=r"requires a login .*\(401\)"):
         await puller.resolve(name)
     wrong = replace(LOGIN, password="wrong-Pa55word")
     with pytest.raises(BuildError, match="401") as refused:

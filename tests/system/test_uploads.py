@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import shutil
 import socket
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -27,11 +26,9 @@ UNPACKED_MAX = 2_000_000
 
 
 @pytest.fixture(scope="module")
-def uploads(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a small bound for unpacked archives; it never builds anything."""
     state = tmp_path_factory.mktemp("uploads")
-    state.joinpath("runtime").mkdir()
-    shutil.copy(server.state / "runtime" / "selftest.json", state / "runtime")
     with Server(state, upload_unpacked_max_bytes=str(UNPACKED_MAX)) as running:
         yield running
 

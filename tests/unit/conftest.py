@@ -9,9 +9,9 @@ import pytest
 from tests.support import guard
 from tests.support.command_line import clean_environment, thaw
 from tests.support.control_plane import world
-from tests.support.sandboxes import house
+from tests.support.sandboxes import harness
 
-__all__ = ["clean_environment", "house", "thaw", "world"]
+__all__ = ["clean_environment", "harness", "thaw", "world"]
 
 
 # Hooks and not a fixture, so that fixtures of any scope are held to it as well. pytest calls them for the tests of this

@@ -1,7 +1,7 @@
 """Starts a program of the agent: ``main``, process 1, or the one that the first argument names.
 
 gVisor restores a memory snapshot only with the arguments that it was frozen with, and the path of this file is one of
-them. So this file keeps its name and its place.
+them. So this file must keep its name and its folder.
 """
 
 import os

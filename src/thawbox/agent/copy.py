@@ -1,20 +1,20 @@
-"""``place``: one COPY step, done by a child interpreter. Runs inside, standard library only.
+"""``place``: one COPY step, done by a child interpreter. Part of process 1; standard library only.
 
-``tarfile`` and what it imports cost 5 MB, which would stay in every snapshot; so ``place`` is a program of
-its own.
+``tarfile`` and what it imports cost 5 MB, which would stay in every snapshot. So ``copy_program`` is a program of its
+own.
 """
 
 import os
 import sys
 
-from . import children, environment, protocol
-from .wire import Connection, Refused
+from . import children, environment, protocol, spawn
+from .wire import ClientConnection, OperationError
 
 REPLY_MAX = 64 * 1024
 
 
 def interpreter() -> list[str]:
-    """How to start the interpreter that runs us: relocated with its own loader, or a plain one in tests."""
+    """The command of the agent's interpreter: relocated with its own loader, or a plain one in tests."""
     base = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if os.path.exists(base + "/ld.so"):
         return [base + "/ld.so", "--library-path", base + "/lib", base + "/bin/python3", "-I", "-S"]
@@ -22,63 +22,71 @@ def interpreter() -> list[str]:
 
 
 def program(name: str) -> list[str]:
-    """How to start ``name``, one of ``agent.PROGRAMS``."""
+    """The command that starts ``name``, one of ``agent.PROGRAMS``."""
     here = os.path.dirname(os.path.abspath(__file__))
     launcher = next(path for path in (f"{here}/agent.pyc", f"{here}/agent.py") if os.path.exists(path))
     return [*interpreter(), launcher, name]
 
 
-def place(connection: Connection, request: dict[str, object], root: str) -> dict[str, object]:
-    """Take a tar stream in DATA frames and put its members where Docker's COPY would.
+def place(connection: ClientConnection, request: dict[str, object], root: str) -> dict[str, object]:
+    """Receive a tar stream in DATA frames and put its members where Docker's COPY would.
 
     Raises:
-        Refused: what the program says (see ``place``).
-        Gone: the client closed before END.
+        OperationError: the error that the program reports.
+        ClientGone: the client closed before END.
     """
-    fields = {name: request.get(name) for name in ("dest", "cwd", "owner", "permissions")}
-    argv = [*program("copy_program"), protocol.encode_json({**fields, "root": root}).decode()]
-    their_in, our_in = os.pipe()
-    our_out, their_out = os.pipe()
+    options = {
+        "dest": request.get("dest"),
+        "cwd": request.get("cwd"),
+        "owner": request.get("owner"),
+        "permissions": request.get("permissions"),
+        "root": root,
+    }
+    argv = [*program("copy_program"), protocol.encode_json(options).decode()]
+    program_in, agent_in = os.pipe()
+    agent_out, program_out = os.pipe()
     child = None
     try:
         try:
-            child, watched = children.spawn(
+            child, watched = spawn.spawn(
                 [os.fsencode(word) for word in argv],
                 {b"PATH": environment.DEFAULT_PATH.encode()},
                 "/",
                 None,
-                (their_in, their_out, 2),
+                (program_in, program_out, 2),
             )
             os.close(watched)
         finally:
-            os.close(their_in)
-            os.close(their_out)
+            os.close(program_in)
+            os.close(program_out)
         try:
-            _forward(connection, our_in)
+            _forward(connection, agent_in)
         finally:
-            os.close(our_in)
-            our_in = -1
+            os.close(agent_in)
+            agent_in = -1
         reply = b""
-        while len(reply) < REPLY_MAX and (data := os.read(our_out, REPLY_MAX)):
+        while len(reply) < REPLY_MAX and (data := os.read(agent_out, REPLY_MAX)):
             reply += data
     finally:
         if child is not None:
             children.kill_session(child)
-        for fd in (our_in, our_out):
+        for fd in (agent_in, agent_out):
             if fd >= 0:
                 os.close(fd)
-    answer = protocol.decode_object(reply or b'{"code":"INTERNAL","message":"place ended without a word"}')
+    answer = protocol.decode_object(
+        reply or b'{"code":"INTERNAL","message":"copying ended without a result"}'
+    )
     if "code" in answer:
-        raise Refused(str(answer["code"]), str(answer.get("message")))
+        raise OperationError(str(answer["code"]), str(answer.get("message")))
     return answer
 
 
-def _forward(connection: Connection, pipe: int) -> None:
+def _forward(connection: ClientConnection, pipe: int) -> None:
     def write(piece: memoryview) -> None:
         while piece:
             piece = piece[os.write(pipe, piece) :]
 
     try:  # noqa: SIM105
-        connection.take_stream(write)
-    except BrokenPipeError:  # it has seen enough, and has said why
+        connection.receive_stream(write)
+    except BrokenPipeError:  # it has reported an error
         pass

@@ -1,255 +1,17 @@
-"""A COPY step inside the guest: puts the members of a tar stream where Docker's COPY would.
+"""A COPY step inside the sandbox: puts the members of a tar stream where Docker's COPY would.
 
-A program of its own, which ``copy`` starts with the options as its argument and the stream as its standard
-input, and a line of JSON as its last word: ``{"files", "bytes"}``, or ``{"code", "message"}``.
-
-The rules are those of contract C.2; where it is silent, those of BuildKit (its copier in the Go module
-fsutil):
-
-* ``dest`` itself may be a link and is then followed. Below it, no link is ever followed: a file replaces a
-  link or a file, and a folder over a link, or over a file, is an error.
-* A folder that ``dest`` already is keeps its mode, owner and time. A folder below it that was there already
-  takes those of the copied folder.
-* A folder that is made for ``dest`` has mode 0755; those above it too, and they belong to root.
-* ``owner`` and ``permissions`` hold for everything copied, files and folders; links have no permissions.
+A program of its own. ``copy`` starts it with the options, a JSON object, as its argument and the stream as its standard
+input. It prints one line of JSON: ``{"files", "bytes"}``, or ``{"code", "message"}`` after an error.
 """
 
 import json
 import os
-import stat
 import sys
 import tarfile
 from typing import IO
 
+from .copy_placer import CopyFailed, Placer
 from .users import UnknownUser, owner_ids
-
-Parts = tuple[str, ...]
-BLOCK = 256 * 1024
-
-
-class CopyFailed(Exception):
-    """What the user asked for cannot be done; the message is for them."""
-
-
-class Placer:
-    """Places members one by one as they come; ``finish`` when all have come.
-
-    The stream is read once and never stored, so whether a file that comes first is the only one is not known
-    yet: it waits under a temporary name beside ``dest`` until the next top-level member, or the end, decides.
-    """
-
-    def __init__(self, dest: str, cwd: str, owner: tuple[int, int] | None, permissions: int | None) -> None:
-        self.owner = owner
-        self.permissions = permissions
-        self.base = os.path.realpath(os.path.join(cwd, dest))
-        self.into_folder = (
-            dest.endswith(("/", "/.", "/..")) or dest in (".", "..") or os.path.isdir(self.base)
-        )
-        self.files = 0
-        self.bytes = 0
-        self._top_files: set[Parts] = set()
-        self._top_folders: set[Parts] = set()
-        self._waiting: tuple[Parts, str] | None = None
-        self._ready: set[str] = set()
-        """Folders that are known to be real ones."""
-        self._folders: dict[str, tarfile.TarInfo] = {}
-        """Copied folders; their modes and times are set last, because filling them changes the times."""
-
-    def add(self, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
-        """Place one member. Parents come before what is in them, as every archiver writes them."""
-        parts = member_parts(member.name)
-        if not (member.isreg() or member.isdir() or member.issym()):
-            raise CopyFailed(
-                f"{member.name!r} is a device, a pipe or a hard link; "
-                "only files, folders and links can be copied"
-            )
-        top = self._top_of(parts)
-        if top is not None:
-            self._add_below(parts[len(top) :], member, content)
-        elif member.isdir():
-            self._settle()
-            self._top_folders.add(parts)
-            self._make_base()
-        else:
-            self._add_top_file(parts, member, content)
-
-    def finish(self) -> None:
-        """Settle what had to wait: the name of a lone file, modes and times of folders."""
-        if self._waiting is not None:
-            _, temporary = self._waiting
-            if os.path.isdir(self.base):
-                raise CopyFailed(f"{self.base!r} is a folder and cannot be replaced by a file")
-            os.rename(temporary, self.base)
-            self._waiting = None
-        for path, member in reversed(self._folders.items()):
-            self._dress(path, member)
-
-    def abandon(self) -> None:
-        """Take the waiting file away after an error."""
-        if self._waiting is not None:
-            if os.path.lexists(self._waiting[1]):
-                os.unlink(self._waiting[1])
-            self._waiting = None
-
-    def _top_of(self, parts: Parts) -> Parts | None:
-        for length in range(len(parts) + 1):
-            if parts[:length] in self._top_folders:
-                return parts[:length]
-        return None
-
-    def _add_below(self, below: Parts, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
-        if not below:
-            if not member.isdir():
-                raise CopyFailed(f"{member.name!r} is both a folder and a file")
-            return
-        folder = self.base
-        for part in below[:-1]:
-            folder = os.path.join(folder, part)
-            self._make_folder(folder, None)
-        path = os.path.join(folder, below[-1])
-        if member.isdir():
-            self._make_folder(path, member)
-        else:
-            self._put(path, member, content)
-
-    def _add_top_file(self, parts: Parts, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
-        if not parts:
-            raise CopyFailed(f"{member.name!r} is no name for a file")
-        self._top_files.add(parts)
-        if (
-            self._waiting is not None and self._waiting[0] == parts
-        ):  # the same once more: the later one counts
-            self.abandon()
-        elif self._waiting is not None:
-            self._settle()
-        if self.into_folder or self._top_folders or len(self._top_files) > 1:
-            self._make_base()
-            self._put(os.path.join(self.base, parts[-1]), member, content)
-            return
-        make_parents(self.base)
-        temporary = os.path.join(os.path.dirname(self.base), f".thawbox-copy-{os.getpid()}")
-        self._waiting = (parts, temporary)
-        self._put(temporary, member, content)
-
-    def _settle(self) -> None:
-        """There is more than one top-level member: the file that waited goes into ``dest``, a folder."""
-        if self._waiting is not None:
-            parts, temporary = self._waiting
-            self._make_base()
-            target = os.path.join(self.base, parts[-1])
-            self._clear(target)
-            os.rename(temporary, target)
-            self._waiting = None
-
-    def _make_base(self) -> None:
-        if self.base in self._ready:
-            return
-        if not os.path.isdir(self.base):
-            if os.path.lexists(self.base):
-                raise CopyFailed(
-                    f"{self.base!r} is a file, but what is copied needs a folder there; "
-                    "name another destination"
-                )
-            make_parents(self.base)
-            os.mkdir(self.base)
-            os.chmod(self.base, 0o755 if self.permissions is None else self.permissions)
-            self._own(self.base)
-        self._ready.add(self.base)
-
-    def _make_folder(self, path: str, member: tarfile.TarInfo | None) -> None:
-        """Make sure of a folder below ``dest``; ``member`` is None if the archive has only what is in it."""
-        if path not in self._ready:
-            try:
-                os.mkdir(path, 0o700)
-            except FileExistsError:
-                if not stat.S_ISDIR(os.lstat(path).st_mode):
-                    raise CopyFailed(
-                        f"{path!r} is a file or a link and cannot be replaced by a folder; "
-                        "remove it in an earlier step"
-                    ) from None
-            else:
-                os.chmod(path, 0o755 if self.permissions is None else self.permissions)
-                self._own(path)
-            self._ready.add(path)
-        if member is not None:
-            self._folders[path] = member
-
-    def _put(self, path: str, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
-        self._clear(path)
-        if member.issym():
-            os.symlink(member.linkname, path)
-        else:
-            self.bytes += write_new(path, content, member.size)
-        self.files += 1
-        self._dress(path, member)
-
-    def _clear(self, path: str) -> None:
-        try:
-            state = os.lstat(path)
-        except FileNotFoundError:
-            return
-        except NotADirectoryError:
-            raise CopyFailed(
-                f"{os.path.dirname(path)!r} is a file, so nothing can be copied into it"
-            ) from None
-        if stat.S_ISDIR(state.st_mode):
-            raise CopyFailed(f"{path!r} is a folder and cannot be replaced by a file")
-        os.unlink(path)
-
-    def _dress(self, path: str, member: tarfile.TarInfo) -> None:
-        """Owner, then mode (chown clears the setuid bits), then time."""
-        self._own(path)
-        if not member.issym():
-            os.chmod(path, member.mode & 0o7777 if self.permissions is None else self.permissions)
-        when = max(0, int(member.mtime * 1_000_000_000))
-        os.utime(path, ns=(when, when), follow_symlinks=False)
-
-    def _own(self, path: str) -> None:
-        if self.owner is not None:
-            os.chown(path, *self.owner, follow_symlinks=False)
-
-
-def member_parts(name: str) -> Parts:
-    """The components of a member's name, without the ``./`` and ``../`` that it begins with.
-
-    Raises:
-        CopyFailed: an absolute name, or one with ``..`` further in.
-    """
-    if name.startswith("/"):
-        raise CopyFailed(f"{name!r} in the upload is an absolute name; names must be relative")
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    while parts and parts[0] == "..":
-        del parts[0]
-    if ".." in parts:
-        raise CopyFailed(f"{name!r} in the upload leads out of its folder")
-    return tuple(parts)
-
-
-def make_parents(path: str) -> None:
-    """The folders above ``path``: root's, mode 0755."""
-    folder = os.path.dirname(path)
-    if os.path.isdir(folder):
-        return
-    if os.path.lexists(folder):
-        raise CopyFailed(f"{folder!r} is a file, so nothing can be copied into it")
-    make_parents(folder)
-    os.mkdir(folder)
-    os.chmod(folder, 0o755)  # noqa: S103
-
-
-def write_new(path: str, content: IO[bytes] | None, size: int) -> int:
-    """Write a new file; returns its size in bytes."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    written = 0
-    with open(fd, "wb", buffering=0) as file:
-        while content is not None and (block := content.read(BLOCK)):
-            view = memoryview(block)
-            while view:
-                view = view[file.write(view) :]
-            written += len(block)
-    if written != size:
-        raise CopyFailed("the upload ends in the middle of a file")
-    return written
 
 
 def place(
@@ -289,11 +51,11 @@ def permission_bits(text: str | None) -> int | None:
 
 
 def copy(options: dict[str, str | None]) -> dict[str, object]:
-    """Do it; returns what to say."""
+    """Copy standard input as ``options`` say; returns the object to print."""
     try:
         owner: tuple[int, int] | None = owner_ids(options.get("owner") or "0:0", options.get("root") or "")
         if not options.get("owner") and os.geteuid() != 0:
-            owner = None  # only in tests: who is not root can give nothing away
+            owner = None  # in tests that do not run as root: only root can change owners
         placer = place(
             sys.stdin.buffer,
             options.get("dest") or ".",
@@ -317,5 +79,5 @@ def copy(options: dict[str, str | None]) -> dict[str, object]:
 
 
 def main(arguments: list[str]) -> None:
-    """Copy as the only argument, an object in JSON, says; print the result as a line of JSON."""
+    """``arguments`` is one JSON object: the options of ``copy``. Prints the result as a line of JSON."""
     print(json.dumps(copy(json.loads(arguments[0]))))

@@ -1,30 +1,30 @@
-"""A connection to a program inside that listens on loopback. Runs inside, standard library only.
+"""``dial``: connects the client to a program inside that listens on loopback. Part of process 1; standard library only.
 
-After STARTED, DATA and END go both ways until both sides have ended theirs.
+After STARTED, DATA and END go both ways until both sides have sent END.
 """
 
 import _socket
 import select
 
 from . import protocol
-from .wire import Connection, Gone, Refused, integer
+from .wire import ClientConnection, ClientGone, OperationError, integer
 
 CONNECT_SECONDS = 5.0
 READ = 64 * 1024
 PENDING_MAX = 256 * 1024
-"""From this many bytes that one side does not take, nothing more is read from the other."""
+"""While this many bytes wait for one side, nothing more is read from the other."""
 _POLLRDHUP = 0x2000
 
 
-def serve(connection: Connection, request: dict[str, object]) -> None:
-    """Connect to ``port`` on 127.0.0.1, else on ::1, and pass bytes on until both sides have ended.
+def serve(connection: ClientConnection, request: dict[str, object]) -> None:
+    """Connect to ``port`` on 127.0.0.1, else on ::1, and relay bytes until both sides have ended.
 
     Raises:
-        Refused: NOT_LISTENING: nobody accepts the connection.
+        OperationError: NOT_LISTENING: no program accepts the connection.
     """
     port = integer(request, "port", None)
     if port is None or not 0 < port < 65536:
-        raise Refused("INVALID", "port must be 1 to 65535")
+        raise OperationError("INVALID", "port must be 1 to 65535")
     target = _connect(port)
     try:
         connection.send_object(protocol.STARTED, {})
@@ -48,10 +48,10 @@ def _connect(port: int) -> _socket.socket:
             target.close()
         else:
             return target
-    raise Refused("NOT_LISTENING", f"nothing listens on port {port}")
+    raise OperationError("NOT_LISTENING", f"nothing listens on port {port}")
 
 
-def _relay(connection: Connection, target: _socket.socket) -> None:
+def _relay(connection: ClientConnection, target: _socket.socket) -> None:
     client = connection.sock
     client.setblocking(False)
     target.setblocking(False)
@@ -62,7 +62,7 @@ def _relay(connection: Connection, target: _socket.socket) -> None:
     while not (target_ended and not outward and shut):
         poller = select.poll()
         listening = len(inward) < PENDING_MAX
-        # Always watched for its end: a client that goes away ends everything.
+        # The client's end is always watched for: it ends the operation.
         poller.register(
             client, (select.POLLIN if listening else _POLLRDHUP) | (select.POLLOUT if outward else 0)
         )
@@ -75,7 +75,7 @@ def _relay(connection: Connection, target: _socket.socket) -> None:
         if from_client & ~select.POLLOUT:
             data = _receive(client) if listening else b""
             if data == b"":
-                raise Gone
+                raise ClientGone
             if data and _take(connection, data, inward):
                 client_ended = True
         if from_target & ~select.POLLOUT and not target_ended:
@@ -86,25 +86,25 @@ def _relay(connection: Connection, target: _socket.socket) -> None:
             elif data:
                 outward += protocol.encode_frame(protocol.DATA, data)
         if outward and not _send(client, outward):
-            raise Gone
+            raise ClientGone
         if inward and not _send(target, inward):
-            inward.clear()  # the program takes no more; what it still says is passed on
+            inward.clear()  # the program reads no more; what it still writes is sent to the client
             client_ended = True
         if client_ended and not inward and not shut:
             shut = True
             _shut(target)
 
 
-def _take(connection: Connection, data: bytes, inward: bytearray) -> bool:
-    """Whether the client has ended its side.
+def _take(connection: ClientConnection, data: bytes, inward: bytearray) -> bool:
+    """Append the client's DATA to ``inward``; returns whether the client has sent END.
 
     Raises:
-        Gone: it talks nonsense.
+        ClientGone: a frame is not allowed.
     """
     try:
         frames = connection.take(data)
     except protocol.ProtocolError:
-        raise Gone from None
+        raise ClientGone from None
     ended = False
     for kind, payload in frames:
         if kind == protocol.DATA and not ended:
@@ -112,12 +112,12 @@ def _take(connection: Connection, data: bytes, inward: bytearray) -> bool:
         elif kind == protocol.END:
             ended = True
         else:
-            raise Gone
+            raise ClientGone
     return ended
 
 
 def _receive(sock: _socket.socket) -> bytes | None:
-    """None: nothing yet; empty: the end, however it came."""
+    """Received bytes. None: nothing yet; empty: the end of the connection, or an error."""
     try:
         return sock.recv(READ)
     except BlockingIOError:
@@ -127,7 +127,7 @@ def _receive(sock: _socket.socket) -> bytes | None:
 
 
 def _send(sock: _socket.socket, pending: bytearray) -> bool:
-    """Send what fits; False if the other side takes no more."""
+    """Send what fits, and remove it from ``pending``; False if the connection is closed."""
     try:
         del pending[: sock.send(pending)]
     except BlockingIOError:
@@ -141,4 +141,4 @@ def _shut(sock: _socket.socket) -> None:
     try:
         sock.shutdown(_socket.SHUT_WR)
     except OSError:
-        return  # it is gone, which the reading side notices
+        return  # it is closed; the next receive reports it

@@ -1,14 +1,16 @@
-"""``init``, ``usage``, ``probe``, ``quiesce`` and ``renew``: what concerns the whole guest. Runs inside, standard
-library only."""
+"""``init``, ``usage``, ``describe``, ``probe``, ``quiesce``, ``renew``: the whole sandbox. Part of process 1.
+
+Standard library only.
+"""
 
 import _socket
 import gc
 import os
 import sys
 
-from . import children, files
+from . import children, files, spawn
 from .environment import DEFAULT_PATH, Environment, variables
-from .wire import Refused, integer, text
+from .wire import OperationError, integer, text
 
 Request = dict[str, object]
 Object = dict[str, object]
@@ -23,7 +25,7 @@ def init(request: Request, environment: Environment, root: str) -> Object:
     before every path.
 
     Raises:
-        Refused: a field of the wrong type.
+        OperationError: a field of the wrong type.
     """
     with environment.lock:
         if request.get("template_env") is not None:
@@ -45,14 +47,16 @@ def init(request: Request, environment: Environment, root: str) -> Object:
 
 
 def _mix_in(entropy: object) -> None:
-    """Clones of one snapshot share their user-space random state; the kernel's is fresh, but more does not
-    hurt."""
+    """Add host entropy to the kernel's generator, and seed ``random``: clones of one snapshot share its state.
+
+    The kernel's generator is fresh in every clone; this is an additional source.
+    """
     try:
         seed = bytes.fromhex(entropy) if isinstance(entropy, str) else b""
     except ValueError:
         seed = b""
     if not seed:
-        raise Refused("INVALID", "entropy must be hexadecimal digits")
+        raise OperationError("INVALID", "entropy must be hexadecimal digits")
     try:
         with open("/dev/urandom", "wb", buffering=0) as device:
             device.write(seed)
@@ -63,7 +67,7 @@ def _mix_in(entropy: object) -> None:
 
 
 def usage() -> Object:
-    """Counters: memory in bytes, load, number of processes, disk of / in bytes."""
+    """Memory in bytes, load, number of CPUs and processes, disk of / in bytes."""
     memory: dict[str, int] = {}
     with open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
@@ -84,10 +88,14 @@ def usage() -> Object:
 
 
 def describe(request: Request, shared: dict[str, str], root: str) -> Object:
-    """What system this is, and which of the programs ``names`` it has in its PATH."""
+    """What system this is, and which of the programs ``names`` are in its PATH.
+
+    Raises:
+        OperationError: ``names`` is not a list of strings.
+    """
     names = request.get("names") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise Refused("INVALID", "names must be a list of strings")
+        raise OperationError("INVALID", "names must be a list of strings")
     system = os.uname()
     path = os.fsencode(shared.get("PATH", DEFAULT_PATH))
     return {
@@ -97,7 +105,7 @@ def describe(request: Request, shared: dict[str, str], root: str) -> Object:
         "machine": system.machine,
         "hostname": system.nodename,
         "cpu_model": _cpu_model(),
-        "programs": [name for name in names if children.find(os.fsencode(name), path) is not None],
+        "programs": [name for name in names if spawn.find(os.fsencode(name), path) is not None],
     }
 
 
@@ -120,19 +128,19 @@ def probe(request: Request) -> Object:
     """Whether a port is open, a file exists, or a process runs.
 
     Raises:
-        Refused: an unknown kind or an ill-formed target.
+        OperationError: an unknown kind or an ill-formed target.
     """
     kind = request.get("kind")
     if kind == "port":
         port = integer(request, "target", None)
         if not port or port > 65535:
-            raise Refused("INVALID", "target must be a port between 1 and 65535")
+            raise OperationError("INVALID", "target must be a port between 1 and 65535")
         return {"ok": _open(_socket.AF_INET, "127.0.0.1", port) or _open(_socket.AF_INET6, "::1", port)}
     if kind == "file":
         return {"ok": os.path.exists(text(request, "target"))}
     if kind == "process":
         return {"ok": _runs(text(request, "target"))}
-    raise Refused("INVALID", f"kind must be port, file or process, not {kind!r}")
+    raise OperationError("INVALID", f"kind must be port, file or process, not {kind!r}")
 
 
 def _open(family: int, address: str, port: int) -> bool:
@@ -171,9 +179,9 @@ def _runs(name: str) -> bool:
 
 
 def renew() -> None:
-    """Begin afresh as the same process, with memory in which nothing is of anything that we were ever told.
+    """Execute the agent anew as the same process: nothing that it was sent stays in its memory.
 
-    What we started goes on. Nobody is known to us until the host tells a new secret.
+    Its children go on. It accepts no client until the host writes a new secret.
     """
     with open("/proc/self/cmdline", "rb") as file:
         words = file.read().split(b"\0")[:-1]
@@ -181,8 +189,10 @@ def renew() -> None:
 
 
 def quiesce() -> Object:
-    """Make ready for the freeze: files on disk, no garbage, and no later collection that touches every
-    page."""
+    """Prepare for the freeze: write files to disk, collect garbage, and exempt what is left from later collections.
+
+    A collection that touches every page would copy the snapshot's memory.
+    """
     os.sync()
     gc.collect()
     gc.freeze()

@@ -1,14 +1,12 @@
-"""Process 1 of every sandbox: does what must happen inside, on behalf of the client outside.
+"""Process 1 of every sandbox: serves the operations that the client outside requests.
 
-Runs inside on the standard library alone, on a relocated interpreter (``image``), as
-``LOADER --library-path LIB PYTHON -I -S agent.pyc``. Memory is the aim: this program is a part of every
-sandbox, so it stays away from ``socket``, ``threading``, ``subprocess``, ``signal`` and ``asyncio`` (1 to 4
-MB each).
+It uses the standard library alone, on a relocated interpreter (``agent_image``), started as
+``LOADER --library-path LIB PYTHON -I -S agent.pyc``. Its memory is part of every sandbox, so it does not import
+``socket``, ``threading``, ``subprocess``, ``signal`` or ``asyncio`` (1 to 4 MB each).
 
-Who may talk to it: only who knows the secret. The host writes it, one line, into the pipe that is our
-descriptor 0, before the boot, and again, a new one into a new pipe, before each thaw. So clones of one
-snapshot do not know each other's, and a program inside that runs as another user than root cannot become root
-through us.
+It serves only clients that know the secret. The host writes the secret, one line, into the pipe that is descriptor 0
+before the boot, and a new secret into a new pipe before each thaw. So clones of one snapshot do not know each other's
+secret, and a program inside that does not run as root cannot become root through the agent.
 """
 
 import _socket
@@ -19,33 +17,34 @@ import time
 from _operator import _compare_digest  # hmac's, without importing hashlib
 
 from . import (
-    ask,
     children,
     commands,
     copy,
     dial,
     environment,
+    file_write,
     files,
     jobs,
     machine,
     processes,
     protocol,
+    unix_socket,
     warm,
 )
 from .users import UnknownUser
-from .wire import Connection, Gone, Refused
+from .wire import ClientConnection, ClientGone, OperationError
 
 PORT = 7777
 CONNECTIONS = 256
-STRANGERS = 64
-"""Connections that have not shown the secret yet; one more, and the oldest of them is closed."""
+UNAUTHENTICATED = 64
+"""Connections that have not sent the secret yet; with one more, the oldest of them is closed."""
 STACK = 256 * 1024
 
 Request = dict[str, object]
 
 
 class _Agent:
-    """What all connections share."""
+    """State that all connections share."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -54,10 +53,11 @@ class _Agent:
         self.secret = b""
         self.lock = _thread.allocate_lock()
         self.connections = 0
-        self.strangers: dict[int, _socket.socket] = {}
+        self.unauthenticated: dict[int, _socket.socket] = {}
+        """By descriptor, oldest first."""
 
-    def knows(self, presented: bytes) -> bool:
-        """Whether that is the secret; an unknown one makes us look for a new one from the host."""
+    def accepts(self, presented: bytes) -> bool:
+        """Whether ``presented`` is the secret. If not, first looks for a new secret from the host."""
         with self.lock:
             if not _compare_digest(presented, self.secret):
                 self._read_secret()
@@ -75,7 +75,7 @@ class _Agent:
                     if protocol.is_secret(line):
                         self.secret = line
         except OSError:
-            pass  # no descriptor 0: we keep what we have
+            pass  # no descriptor 0: the old secret stays
 
 
 def main(arguments: list[str]) -> None:
@@ -96,17 +96,16 @@ def main(arguments: list[str]) -> None:
         try:
             fd, _ = listener._accept()  # type: ignore[attr-defined]
         except OSError:
-            # Out of descriptors, or a listener that did not survive a freeze: begin afresh.
+            # Out of descriptors, or a listener that did not survive a freeze: open a new one.
             time.sleep(0.02)
             listener.close()
             listener = _listen(address)
             continue
-        _welcome(agent, fd)
+        _admit(agent, fd)
 
 
 def _inherit_nothing() -> None:
-    """Whatever the runtime left open is not for our children; all that Python opens is close-on-exec
-    anyway."""
+    """Make every descriptor that the runtime left open close-on-exec; those that Python opens are already."""
     for name in os.listdir("/proc/self/fd"):
         try:
             if int(name) > 2:
@@ -130,89 +129,91 @@ def _listen(address: tuple[str, int]) -> _socket.socket:
             return listener
 
 
-def _welcome(agent: _Agent, fd: int) -> None:
+def _admit(agent: _Agent, fd: int) -> None:
+    """Serve the connection ``fd`` in a thread of its own, or close it if there are too many."""
     sock = _socket.socket(fileno=fd)
     with agent.lock:
         full = agent.connections >= CONNECTIONS
         if not full:
             agent.connections += 1
-            agent.strangers[fd] = sock
-            if len(agent.strangers) > STRANGERS:
-                _hang_up(agent.strangers.pop(next(iter(agent.strangers))))
+            agent.unauthenticated[fd] = sock
+            if len(agent.unauthenticated) > UNAUTHENTICATED:
+                _shut_down(agent.unauthenticated.pop(next(iter(agent.unauthenticated))))
     if full:
         sock.close()
         return
     try:
         _thread.start_new_thread(_serve, (agent, sock))
     except RuntimeError:  # no more threads
-        _leave(agent, sock)
+        _close(agent, sock)
 
 
-def _hang_up(sock: _socket.socket) -> None:
+def _shut_down(sock: _socket.socket) -> None:
     try:
         sock.shutdown(_socket.SHUT_RDWR)  # its own thread closes it
     except OSError:
         pass
 
 
-def _leave(agent: _Agent, sock: _socket.socket) -> None:
+def _close(agent: _Agent, sock: _socket.socket) -> None:
     with agent.lock:
         agent.connections -= 1
-        agent.strangers.pop(sock.fileno(), None)
+        agent.unauthenticated.pop(sock.fileno(), None)
     sock.close()
 
 
 def _serve(agent: _Agent, sock: _socket.socket) -> None:
     try:
         sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        connection = Connection(sock)
-        line = connection.request_line(agent.knows)
+        connection = ClientConnection(sock)
+        line = connection.request_line(agent.accepts)
         with agent.lock:
-            agent.strangers.pop(sock.fileno(), None)
+            agent.unauthenticated.pop(sock.fileno(), None)
         if line is None:
             connection.send_object(protocol.ERROR, {"code": "UNAUTHORIZED", "message": "wrong secret"})
         else:
             _answer(agent, connection, line)
-        connection.goodbye()
-    except (Gone, OSError):
+        connection.finish()
+    except (ClientGone, OSError):
         pass
     finally:
-        _leave(agent, sock)
+        _close(agent, sock)
 
 
-def _answer(agent: _Agent, connection: Connection, line: bytes) -> None:
+def _answer(agent: _Agent, connection: ClientConnection, line: bytes) -> None:
     try:
         request = protocol.decode_object(line)
-        if connection.given_up():  # it told somebody that we are silent, so nothing should happen any more
+        if connection.closed_by_client():  # it has reported a timeout, so nothing must happen any more
             return
         result = _operate(agent, connection, request)
         if result is not None:
             connection.send_object(protocol.RESULT, result)
-    except Gone:
+    except ClientGone:
         raise
-    except Refused as error:
-        _say(connection, error.code, error.message)
+    except OperationError as error:
+        _send_error(connection, error.code, error.message)
     except UnknownUser as error:
-        _say(connection, "UNKNOWN_USER", str(error))
+        _send_error(connection, "UNKNOWN_USER", str(error))
     except protocol.ProtocolError as error:
-        _say(connection, "INVALID", str(error))
+        _send_error(connection, "INVALID", str(error))
     except OSError as error:
-        told = files.refused(error, os.fsdecode(error.filename) if error.filename else "failed")
-        _say(connection, told.code, told.message)
-    except Exception as error:  # a fault of ours must not end process 1
-        _say(connection, "INTERNAL", f"{type(error).__name__}: {error}")
+        refusal = files.operation_error(error, os.fsdecode(error.filename) if error.filename else "failed")
+        _send_error(connection, refusal.code, refusal.message)
+    except Exception as error:  # a defect in the agent must not end process 1
+        _send_error(connection, "INTERNAL", f"{type(error).__name__}: {error}")
 
 
-def _say(connection: Connection, code: str, message: str) -> None:
+def _send_error(connection: ClientConnection, code: str, message: str) -> None:
     connection.sock.setblocking(True)
     connection.send_object(protocol.ERROR, {"code": code, "message": message[:4096]})
 
 
-def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[str, object] | None:
-    """Do it; returns the RESULT, or None if the operation has sent its own last frame."""
+def _operate(agent: _Agent, connection: ClientConnection, request: Request) -> dict[str, object] | None:
+    """Perform the operation; returns the RESULT, or None if the operation has sent its last frame itself."""
     match request.get("op"):
         case "ping":
-            return {"pid": os.getpid(), "uptime": time.monotonic() - agent.started, "time": time.time()}
+            uptime = time.monotonic() - agent.started
+            return {"pid": os.getpid(), "uptime": uptime, "time": time.time(), "version": protocol.VERSION}
         case "spawn":
             commands.serve(connection, request, agent.environment.shared(), agent.root)
             return None
@@ -244,7 +245,7 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             files.read(connection, request)
             return None
         case "write":
-            return files.write(connection, request, agent.root)
+            return file_write.write(connection, request, agent.root)
         case "stat":
             return files.stat_path(request)
         case "list":
@@ -263,7 +264,7 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
         case "warm":
             return warm.start(request, agent.environment.shared(), agent.root)
         case "ask":
-            ask.serve(connection, request, agent.environment.shared(), agent.root)
+            unix_socket.serve(connection, request, agent.environment.shared(), agent.root)
             return None
         case "dial":
             dial.serve(connection, request)
@@ -272,21 +273,20 @@ def _operate(agent: _Agent, connection: Connection, request: Request) -> dict[st
             return machine.quiesce()
         case "renew":
             connection.send_object(protocol.RESULT, {})
-            connection.goodbye()
+            connection.finish()
             machine.renew()
             return None
         case op:
-            raise Refused("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
+            raise OperationError("UNKNOWN_OPERATION", f"this agent has no operation {op!r}")
 
 
-def _serve_watch(connection: Connection, request: Request) -> None:
+def _serve_watch(connection: ClientConnection, request: Request) -> None:
     from . import watch
 
     watch.serve(connection, request)
 
 
-def _serve_terminal(agent: _Agent, connection: Connection, request: Request) -> None:
-    # Loaded with the first terminal: most sandboxes never have one.
+def _serve_terminal(agent: _Agent, connection: ClientConnection, request: Request) -> None:
     from . import terminal
 
     terminal.serve(connection, request, agent.environment.shared(), agent.root)

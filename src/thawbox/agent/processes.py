@@ -1,10 +1,10 @@
-"""``processes``: what runs in the guest. Runs inside, standard library only."""
+"""``processes``: what runs in the sandbox. Part of process 1; standard library only."""
 
 import os
 
 from . import children, protocol
 from .users import names_by_uid
-from .wire import Connection
+from .wire import ClientConnection
 
 PROCESSES_MAX = 2000
 PAGE = 100
@@ -13,10 +13,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
-def report(connection: Connection, root: str) -> None:
-    """DATA frames, each a list of processes; then END.
+def report(connection: ClientConnection, root: str) -> None:
+    """Send DATA frames, each a list of processes, then END.
 
-    Of each: pid, parent, name, state (one letter), user, seconds of CPU, age in seconds, resident bytes, command.
+    A process has pid, parent, name, state (one letter), user, seconds of CPU, age in seconds, resident bytes, command.
     """
     users = names_by_uid(root)
     with open("/proc/uptime", encoding="ascii") as file:

@@ -1,17 +1,17 @@
-"""What a request says to run, checked and made ready for ``children``. Runs inside, standard library only."""
+"""What a request says to run, checked and made ready for ``spawn``. Part of process 1; standard library only."""
 
 import os
 
 from . import environment, files
 from .users import User, look_up
-from .wire import Refused, integer, text
+from .wire import OperationError, integer, text
 
 Request = dict[str, object]
 
 SCRATCH = "THAWBOX_SCRATCH"
-"""The variable that names a command's scratch folder to it."""
+"""The variable that holds the path of a command's scratch folder."""
 RESULT_FD = "THAWBOX_RESULT_FD"
-"""The variable that names a command's result descriptor to it."""
+"""The variable that holds the number of a command's result descriptor."""
 
 
 class Program:
@@ -29,12 +29,12 @@ class Program:
         self.limit: int | None = None
         """Bytes of each output stream that are kept; None: all."""
         self.imports: tuple[str, ...] = ()
-        """Python modules that it is going to import, as far as one can see."""
+        """Python modules that it seems to import."""
         self.scratch: str | None = None
-        """A folder that the program has for itself, which goes with it."""
+        """A folder for the program alone, which is removed after it."""
 
     def make_scratch(self) -> None:
-        """Make the scratch folder, and tell the program where it is."""
+        """Make the scratch folder and put its path into the program's environment."""
         base = "/tmp" if os.path.isdir("/tmp") else "/"
         path = f"{base}/.thawbox-{os.urandom(8).hex()}"
         os.mkdir(path, 0o700)
@@ -48,8 +48,8 @@ class Program:
         if self.scratch is not None:
             try:  # noqa: SIM105
                 files.remove({"path": self.scratch, "recursive": True})
-            except (OSError, Refused):
-                pass  # the program has moved it away, or is still busy in it
+            except (OSError, OperationError):
+                pass  # the program has moved it away, or still writes to it
             self.scratch = None
 
 
@@ -59,21 +59,21 @@ def program_of(
     """The program that ``request`` describes, else ``default``; ``shared`` is the sandbox's environment.
 
     Raises:
-        Refused: the request cannot be carried out as it is.
+        OperationError: the request cannot be carried out as it is.
         UnknownUser: of ``users``.
     """
     timeout = request.get("timeout")
     if timeout is not None and (
         not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0
     ):
-        raise Refused("INVALID", f"timeout must be seconds, not {timeout!r}")
+        raise OperationError("INVALID", f"timeout must be seconds, not {timeout!r}")
     user = look_up(text(request, "user"), root) if request.get("user") is not None else None
     env = environment.needed(user, root)
     env.update(shared)
     env.update(environment.variables(request.get("env")))
     cwd = text(request, "cwd", "/")
     if not os.path.isdir(cwd):
-        raise Refused("NO_CWD", f"working folder {cwd!r} does not exist or is not a folder")
+        raise OperationError("NO_CWD", f"working folder {cwd!r} does not exist or is not a folder")
     encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
     program = Program(_argv(request, default), encoded, cwd, user)
     program.timeout = timeout
@@ -91,8 +91,8 @@ def _argv(request: Request, default: list[bytes] | None) -> list[bytes]:
         shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
         argv = [shell, "-c", line]
     if not isinstance(argv, list) or not argv or (line is not None and argv[-1] is not line):
-        raise Refused("INVALID", "give either argv, a list of strings, or shell, a string")
+        raise OperationError("INVALID", "give either argv, a list of strings, or shell, a string")
     for word in argv:
         if not isinstance(word, str) or "\0" in word:
-            raise Refused("INVALID", "every word of argv must be a string without NUL")
+            raise OperationError("INVALID", "every word of argv must be a string without NUL")
     return [os.fsencode(word) for word in argv]

@@ -1,31 +1,34 @@
-"""Bytes between the client outside and the agent inside: pure, used by both sides.
+"""The bytes between the client outside and the agent inside. Pure functions, used by both sides.
 
 One TCP connection carries one operation::
 
     request   {"secret":"<64 hex digits>","op":"<name>",...}\\n
     frames    kind u8, length u32 big endian, <length> bytes; both ways
 
-The secret comes first in the line, in exactly this spelling. So the agent can turn a stranger away after
-``PREFIX_LENGTH`` bytes, before it keeps or parses anything that the stranger sends.
+The secret comes first in the line, written exactly like this. So the agent can refuse a client without the secret
+after ``PREFIX_LENGTH`` bytes, before it keeps or parses anything else that the client sends.
 
-Nothing here trusts what it reads: each side may be talking to something hostile. ``json`` is the only import,
-because every module that the agent loads is memory in every sandbox.
+Nothing here trusts what it reads: the other side may be hostile. ``json`` is the only import, because every module
+that the agent imports costs memory in every sandbox. The operations, with their fields and frames, are listed in
+``guest/operations.py``, which the agent does not import; docs/reference/agent-protocol.md describes them.
 """
 
 import json
 
+VERSION = 1
+"""Version of the operations, as ``ping`` answers it; see ``guest/operations.py`` for when it must grow."""
 REQUEST_MAX = 1 << 20
 """Longest request line, bytes, newline included."""
 FRAME_MAX = 1 << 20
 """Longest payload of a frame, bytes."""
 CHUNK = 128 * 1024
-"""How much of a stream we put in one frame, bytes."""
+"""How much of a stream is sent in one frame, bytes."""
 BLOCK = 512 * 1024
-"""As ``CHUNK``, for the content of files, which moves through buffers that are made once per transfer."""
+"""As ``CHUNK``, for the content of files, which moves through one buffer per transfer."""
 HEADER = 5
 SECRET_LENGTH = 64
 
-# To the guest.
+# To the agent.
 STDIN = 1
 STDIN_EOF = 2
 SIGNAL = 3
@@ -37,7 +40,7 @@ END = 5
 RESIZE = 6
 """Rows and columns of the command's terminal, two bytes each."""
 
-# From the guest.
+# From the agent.
 RESULT = 16
 ERROR = 17
 STARTED = 18
@@ -59,7 +62,7 @@ Frame = tuple[int, bytes]
 
 
 class ProtocolError(Exception):
-    """The other side broke the rules; the connection is of no more use."""
+    """The other side broke the protocol; the connection cannot be used any more."""
 
 
 def encode_request(op: str, secret: str, fields: dict[str, object] | None = None) -> bytes:
@@ -77,7 +80,7 @@ def encode_request(op: str, secret: str, fields: dict[str, object] | None = None
 
 
 def presented_secret(start: bytes) -> bytes | None:
-    """The secret in the first ``PREFIX_LENGTH`` bytes of a request, or None if they are no request's."""
+    """The secret in the first ``PREFIX_LENGTH`` bytes of a request, or None if they do not begin a request."""
     if len(start) != PREFIX_LENGTH or not start.startswith(_PREFIX_HEAD) or not start.endswith(_PREFIX_TAIL):
         return None
     return start[len(_PREFIX_HEAD) : -len(_PREFIX_TAIL)]
@@ -100,7 +103,7 @@ def encode_frame(kind: int, payload: bytes = b"") -> bytes:
 
 
 def encode_header(kind: int, length: int) -> bytes:
-    """What stands before a payload of ``length`` bytes, at most ``FRAME_MAX``."""
+    """The header of a frame with a payload of ``length`` bytes, at most ``FRAME_MAX``."""
     return kind.to_bytes(1, "big") + length.to_bytes(4, "big")
 
 
@@ -139,7 +142,7 @@ def decode_object(payload: bytes) -> dict[str, object]:
 
 
 class Decoder:
-    """Takes bytes as they come and gives whole frames; keeps at most one unfinished frame."""
+    """Splits bytes into frames as they come; keeps at most one unfinished frame."""
 
     def __init__(self, kinds: frozenset[int]) -> None:
         self._kinds = kinds
@@ -152,7 +155,7 @@ class Decoder:
         return not self._buffer
 
     def unread(self) -> bytes:
-        """Take out the bytes of the frame that is half-received."""
+        """Remove and return the bytes of the frame that is half-received."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest

@@ -1,63 +1,63 @@
-"""``terminal``: one command on a pseudo-terminal over one connection. Runs inside, standard library only.
+"""``terminal``: runs one command on a pseudo-terminal over one connection. Part of process 1; standard library only.
 
-The agent loads this with the first terminal.
+The agent imports this with the first terminal: most sandboxes never have one.
 """
 
 import _signal  # type: ignore[import-not-found]  # ``signal`` costs 1 MB
 import os
 import termios
 
-from . import children, commands, protocol
+from . import children, protocol, relay, spawn
 from .program import program_of
 from .users import User
-from .wire import Connection, Refused
+from .wire import ClientConnection, OperationError
 
 SIDE_MAX = 1000
-"""Most rows or columns: curses programs allocate for all of them."""
+"""Most rows or columns: curses programs allocate memory for all of them."""
 
 Request = dict[str, object]
 
 
-def serve(connection: Connection, request: Request, environment: dict[str, str], root: str) -> None:
+def serve(connection: ClientConnection, request: Request, environment: dict[str, str], root: str) -> None:
     """Run the command that ``request`` describes, or a login shell, on a terminal of ``rows`` and ``cols``.
 
     Output comes as STDOUT; STDIN is what is typed; RESIZE sets the size. The session ends with the connection.
 
     Raises:
-        Refused: the request cannot be carried out as it is.
+        OperationError: the request cannot be carried out as it is.
         UnknownUser: of ``users``.
     """
     program = program_of(request, environment, root, _login_shell())
     user = program.user
-    ours, theirs = _open(request, user)
-    fds = [ours]
+    agent_end, program_end = _open(request, user)
+    fds = [agent_end]
     try:
-        os.set_blocking(ours, False)
-        fds.append(os.dup(ours))
-        child, watched = children.spawn(
+        os.set_blocking(agent_end, False)
+        fds.append(os.dup(agent_end))
+        child, watched = spawn.spawn(
             program.argv,
             program.env,
             program.cwd,
             user,
-            (theirs, theirs, theirs),
+            (program_end, program_end, program_end),
             fork_exec=lambda file, failure: _fork_exec(
-                program.argv, file, program.env, program.cwd, user, theirs, failure
+                program.argv, file, program.env, program.cwd, user, program_end, failure
             ),
         )
     except BaseException as error:
         for fd in fds:
             os.close(fd)
-        if not isinstance(error, children.StartError):
+        if not isinstance(error, spawn.StartError):
             raise
-        commands.not_started(connection, error)
+        relay.not_started(connection, error)
         return
     finally:
-        os.close(theirs)
-    run = commands.Run(child, watched, None)
-    run.streams = [commands.Stream(fds[0], protocol.STDOUT, None)]
+        os.close(program_end)
+    run = relay.RunningCommand(child, watched, None)
+    run.streams = [relay.OutputStream(fds[0], protocol.STDOUT, None)]
     run.stdin = fds[1]
     run.resize = lambda payload: _resize(run, payload)
-    commands.attend(connection, run)
+    relay.attend(connection, run)
 
 
 def _login_shell() -> list[bytes]:
@@ -65,28 +65,27 @@ def _login_shell() -> list[bytes]:
 
 
 def _open(request: Request, user: User | None) -> tuple[int, int]:
-    """A terminal; our end and the program's, which belongs to ``user`` as after a login."""
-    rows, cols = _side(request, "rows"), _side(request, "cols")
-    ours, theirs = os.openpty()
+    """A new terminal: the agent's end and the program's end, which belongs to ``user`` as after a login."""
+    rows, cols = _side("rows", request.get("rows")), _side("cols", request.get("cols"))
+    agent_end, program_end = os.openpty()
     try:
-        termios.tcsetwinsize(ours, (rows, cols))
+        termios.tcsetwinsize(agent_end, (rows, cols))
         if user is not None:
-            os.fchown(theirs, user.uid, -1)
+            os.fchown(program_end, user.uid, -1)
     except BaseException:
-        os.close(ours)
-        os.close(theirs)
+        os.close(agent_end)
+        os.close(program_end)
         raise
-    return ours, theirs
+    return agent_end, program_end
 
 
-def _side(request: Request, name: str) -> int:
-    side = request.get(name)
+def _side(name: str, side: object) -> int:
     if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= SIDE_MAX:
-        raise Refused("INVALID", f"{name} must be a whole number between 1 and {SIDE_MAX}")
+        raise OperationError("INVALID", f"{name} must be a whole number between 1 and {SIDE_MAX}")
     return side
 
 
-def _resize(run: commands.Run, payload: bytes) -> None:
+def _resize(run: relay.RunningCommand, payload: bytes) -> None:
     rows, cols = int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:], "big")
     if len(payload) != 4 or not 0 < rows <= SIDE_MAX or not 0 < cols <= SIDE_MAX or run.stdin < 0:
         return
@@ -103,19 +102,19 @@ def _fork_exec(
     env: dict[bytes, bytes],
     cwd: str,
     user: User | None,
-    theirs: int,
+    program_end: int,
     failure: int,
 ) -> int:
-    """Start ``program`` as the leader of a session whose terminal is ``theirs``; returns its pid.
+    """Start ``program`` as the leader of a session whose terminal is ``program_end``; returns its pid.
 
-    ``_posixsubprocess`` cannot give a child a terminal, so this forks in Python. What goes wrong in the child
-    is written to ``failure`` in the form that it uses.
+    ``_posixsubprocess`` cannot give a child a terminal, so this forks in Python. An error in the child is written to
+    ``failure`` in the form that ``_posixsubprocess`` uses.
     """
     pid = os.fork()
     if pid:
         return pid
     try:
-        os.login_tty(theirs)
+        os.login_tty(program_end)
         for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them
             _signal.signal(number, _signal.SIG_DFL)
         os.umask(0o022)

@@ -1,7 +1,7 @@
-"""Users and groups of the guest, read from its own /etc/passwd and /etc/group.
+"""Users and groups of the sandbox, read from its own /etc/passwd and /etc/group.
 
-The agent's C library is not the image's, so its name service must stay out of this. Used by the agent and by
-``place``; standard library only.
+The agent's C library is not the template's, so its name service cannot be used. Used by process 1 and by
+``copy_program``; standard library only.
 """
 
 import os
@@ -12,7 +12,7 @@ class UnknownUser(Exception):
 
 
 class User:
-    """Whom a command runs as: numeric ids, supplementary groups, name and home folder."""
+    """The user that a command runs as: numeric ids, supplementary groups, name and home folder."""
 
     __slots__ = ("gid", "groups", "home", "name", "uid")
 
@@ -25,14 +25,14 @@ class User:
 
     @property
     def is_root(self) -> bool:
-        """Uid 0 with gid 0. Its supplementary groups give it nothing that it does not have."""
+        """Uid 0 with gid 0. Supplementary groups give it no further rights."""
         return self.uid == 0 and self.gid == 0
 
 
 def look_up(spec: str, root: str = "") -> User:
-    """The user that ``name``, ``uid``, ``name:group`` or ``uid:gid`` means, as Docker's USER reads it.
+    """The user that ``spec`` names: ``name``, ``uid``, ``name:group`` or ``uid:gid``, as in Docker's USER.
 
-    A number that /etc/passwd does not know is taken as it is, with group 0 and home ``/``. An explicit group
+    A number that is not in /etc/passwd is used as it is, with group 0 and home ``/``. An explicit group
     drops the supplementary ones. ``root`` is put before ``/etc``.
 
     Raises:
@@ -56,7 +56,7 @@ def look_up(spec: str, root: str = "") -> User:
 
 
 def owner_ids(spec: str, root: str = "") -> tuple[int, int]:
-    """Uid and gid for ``user``, ``user:group`` or ``:group``, as Docker's ``COPY --chown`` reads it.
+    """Uid and gid of ``user``, ``user:group`` or ``:group``, as in Docker's ``COPY --chown``.
 
     Raises:
         UnknownUser: see ``look_up``.
@@ -66,7 +66,7 @@ def owner_ids(spec: str, root: str = "") -> tuple[int, int]:
 
 
 def names_by_uid(root: str = "") -> dict[int, str]:
-    """User names by number; of several names for one number the first."""
+    """User names by uid; of several names for one uid the first."""
     names: dict[int, str] = {}
     for entry in _table(root + "/etc/passwd", 7):
         names.setdefault(int(entry[2]), entry[0])
@@ -100,7 +100,7 @@ def _find(table: list[list[str]], wanted: str, number_field: int) -> list[str] |
 
 
 def _table(path: str, fields: int) -> list[list[str]]:
-    """The well-formed lines of a passwd-like file; ids that are no plain numbers make a line ill-formed."""
+    """The fields of each well-formed line of a passwd-like file. Ids must be plain numbers."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             lines = [line.rstrip("\n").split(":") for line in file]

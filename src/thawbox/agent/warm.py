@@ -1,9 +1,10 @@
-"""``warm``: interpreters that have imported modules already and wait for code. Runs inside, standard library only.
+"""``warm``: interpreters that have imported modules and wait for code. Part of process 1; standard library only.
 
-``python/warm.py`` says how they work. Here is who claims one: ``children.spawn`` asks ``claim`` whenever it starts a
-program, and gets the process that runs it, or nothing; then the program is started as usual.
+``python/warm.py`` is the fork server, whose children wait. ``spawn`` calls ``claim`` whenever it starts a program that
+imports something. If no child fits, the program is started as usual.
 
-The first process is as mortal as any of the sandbox's. A claim that finds it dead has another started aside.
+The fork server may die like any process of the sandbox. A ``claim`` that finds it dead starts another one in the
+background.
 """
 
 import _socket
@@ -12,155 +13,133 @@ import os
 import select
 import time
 
-from . import children, machine, protocol
-from .program import RESULT_FD, Program, program_of
+from . import children, machine, protocol, spawn
+from .fork_server import ForkServerSpec
+from .program import RESULT_FD, program_of
 from .users import User
-from .wire import Refused, integer
+from .wire import OperationError, integer
 
 TYPE_CHECKING = False  # typing costs memory
 
 COUNT = 2
+"""Children that wait, unless the request has a number."""
 START_SECONDS = 120.0
 ANSWER_SECONDS = 0.5
-"""How long an idle child may take to answer; a frozen one needs its pages first."""
+"""How long an idle child may take to answer; after a thaw its pages are loaded first."""
 MESSAGE_MAX = 128 * 1024
-"""A larger environment starts a new interpreter."""
-_EARLY = (
-    *("PYTHON", "LD_", "LC_", "MALLOC_", "GLIBC_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "GOTO_", "BLIS_"),
-    *("MPL", "MATPLOTLIB", "TZ", "LANGUAGE", "VIRTUAL_ENV", "CUDA_", "XDG_"),
-)
-"""Variables that are read when a program or a usual module starts, and cannot be set later."""
-
-
+"""Bytes of a claim; a program with a larger environment gets a new interpreter."""
 RESTARTS_MAX = 5
-"""First processes in a row that did not last for ``LASTING_SECONDS``; after them no other is started."""
+"""After so many fork servers in a row that died within ``LASTING_SECONDS``, no other is started."""
 RESTART_PAUSE_SECONDS = 1.0
-"""Until the second attempt of a row; four times as long before each further one."""
+"""Pause before the second attempt in a row; four times as long before each further one."""
 LASTING_SECONDS = 60.0
 
 
-class _Plan:
-    """What the first process is to be, as often as it is started."""
-
-    def __init__(
-        self, program: Program, file: bytes, modules: list[str], count: int, memory: int | None
-    ) -> None:
-        self.program = program
-        self.file = file
-        """The interpreter's."""
-        self.runner = os.path.join(os.path.dirname(program.argv[-1]), b"run.py")
-        self.modules = modules
-        self.top_level = frozenset(name.partition(".")[0] for name in modules)
-        self.count = count
-        self.memory = memory
-        """Bytes that the sandbox may have; None: unknown."""
-
-
-class _Warm:
-    """The first process, of which all others are forks, and the ways to them."""
+class _ForkServer:
+    """The process of which all warm interpreters are forks, and the socket and pipe to them."""
 
     def __init__(self) -> None:
-        self.claims, self.theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        self.idle, self.idle_theirs = os.pipe()
+        self.claims, self.child_claims = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        self.idle, self.child_idle = os.pipe()
         os.set_blocking(self.idle, False)
         self.claims.setblocking(False)
         self.tokens = 0
-        """Bytes of the idle pipe that have been read, and not spent."""
-        self.first: children.Child | None = None
+        """Idle children: bytes of the idle pipe that have been read and not used for a claim."""
+        self.process: children.Child | None = None
         self.ready = 0.0
-        """When it was, on the monotonic clock."""
+        """When its children began to wait, on the monotonic clock."""
         self.resident = 0
-        """Bytes of memory that it had then."""
+        """Bytes of memory that the process used then."""
 
     def close(self) -> None:
-        """Those that wait end. With the lock held."""
+        """End the children that wait. The caller holds the lock."""
         self.claims.close()
         os.close(self.idle)
         self.idle = -1
 
 
 class _Restarts:
-    """How starting again goes."""
+    """State of starting again."""
 
     running = False
     failed = 0
-    """First processes in a row that did not last."""
+    """Fork servers in a row that died within ``LASTING_SECONDS``."""
     not_before = 0.0
 
 
-_plan: _Plan | None = None
-_warm: _Warm | None = None
+_spec: ForkServerSpec | None = None
+_server: _ForkServer | None = None
 _lock = _thread.allocate_lock()
 
 
 def start(request: dict[str, object], shared: dict[str, str], root: str) -> dict[str, object]:
-    """Run the program ``argv``, which ends with ``warm.py``, for ``modules``; returns when children wait.
+    """Start the fork server: ``argv``, which ends with ``warm.py``, for ``modules``. Returns when its children wait.
 
-    ``memory`` is what the sandbox may have, bytes.
+    ``memory`` is what the sandbox may use, bytes.
 
     Raises:
-        Refused: WARM_FAILED: it ended, or takes too long; with what it said. INVALID; as ``program_of``.
+        OperationError: WARM_FAILED: it ended, or takes too long; with its error output. INVALID; as ``program_of``.
         UnknownUser: of ``users``.
     """
-    global _plan, _warm
+    global _spec, _server
     modules = request.get("modules")
     if not isinstance(modules, list) or not all(isinstance(name, str) and name for name in modules):
-        raise Refused("INVALID", "modules must be a list of names")
+        raise OperationError("INVALID", "modules must be a list of names")
     program = program_of(request, shared, root)
-    file = children.find(program.argv[0], program.env.get(b"PATH", b""), program.cwd)
-    if file is None:
-        raise Refused("WARM_FAILED", f"{os.fsdecode(program.argv[0])}: command not found")
+    interpreter = spawn.find(program.argv[0], program.env.get(b"PATH", b""), program.cwd)
+    if interpreter is None:
+        raise OperationError("WARM_FAILED", f"{os.fsdecode(program.argv[0])}: command not found")
     count = integer(request, "count", COUNT) or COUNT
-    plan = _Plan(program, file, modules, count, integer(request, "memory", None))
-    _warm = _started(plan)
-    _plan = plan
-    children.lender = claim
+    spec = ForkServerSpec(program, interpreter, modules, count, integer(request, "memory", None))
+    _server = _started(spec)
+    _spec = spec
+    spawn.warm_hook = claim
     return {"children": count}
 
 
-def _started(plan: _Plan) -> _Warm:
-    """A first process whose children wait.
+def _started(spec: ForkServerSpec) -> _ForkServer:
+    """A fork server whose children wait.
 
     Raises:
-        Refused: WARM_FAILED.
+        OperationError: WARM_FAILED.
     """
-    made = _Warm()
-    program = plan.program
-    fds = (made.theirs.fileno(), made.idle_theirs)
+    made = _ForkServer()
+    program = spec.program
+    fds = (made.child_claims.fileno(), made.child_idle)
     argv = [
         *program.argv,
-        *(str(number).encode() for number in (*fds, plan.count)),
-        *map(os.fsencode, plan.modules),
+        *(str(number).encode() for number in (*fds, spec.count)),
+        *map(os.fsencode, spec.modules),
     ]
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    said, say = os.pipe()
+    output, child_output = os.pipe()
     try:
-        child, watched = children.spawn(
-            argv, program.env, program.cwd, program.user, (null, null, say), detached=True, keep=fds
+        child, watched = spawn.spawn(
+            argv, program.env, program.cwd, program.user, (null, null, child_output), detached=True, keep=fds
         )
-    except (children.StartError, OSError) as error:
-        os.close(said)
+    except (spawn.StartError, OSError) as error:
+        os.close(output)
         made.close()
-        raise Refused("WARM_FAILED", str(error)) from None
+        raise OperationError("WARM_FAILED", str(error)) from None
     finally:
-        made.theirs.close()
-        os.close(made.idle_theirs)
+        made.child_claims.close()
+        os.close(made.child_idle)
         os.close(null)
-        os.close(say)
+        os.close(child_output)
     try:
-        if not _wait_for(made, watched, plan.count):
+        if not _wait_for(made, watched, spec.count):
             children.kill_session(child)
             made.close()
-            os.set_blocking(said, False)
-            raise Refused("WARM_FAILED", _all_of(said) or f"not ready after {START_SECONDS:g} s")
+            os.set_blocking(output, False)
+            raise OperationError("WARM_FAILED", _all_of(output) or f"not ready after {START_SECONDS:g} s")
     finally:
-        os.close(said)
+        os.close(output)
         os.close(watched)
-    made.first, made.ready, made.resident = child, time.monotonic(), _resident(child.pid)
+    made.process, made.ready, made.resident = child, time.monotonic(), _resident(child.pid)
     return made
 
 
-def _wait_for(made: _Warm, watched: int, count: int) -> bool:
+def _wait_for(made: _ForkServer, watched: int, count: int) -> bool:
     """Whether ``count`` children have begun to wait."""
     deadline = time.monotonic() + START_SECONDS
     while made.tokens < count:
@@ -182,22 +161,22 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def _all_of(said: int) -> str:
+def _all_of(output: int) -> str:
     try:
-        return os.read(said, 65536).decode("utf-8", "replace").strip()[-4000:]
+        return os.read(output, 65536).decode("utf-8", "replace").strip()[-4000:]
     except BlockingIOError:
         return ""
 
 
-def _look_after(plan: _Plan, warm: _Warm) -> None:
-    """Have another first process started if this one is dead, unless that has failed too often or just now."""
-    if warm.first is None or warm.first.status is None or _Restarts.running:
+def _restart_if_dead(spec: ForkServerSpec, server: _ForkServer) -> None:
+    """Start another fork server in the background if this one is dead, unless that has failed too often or just now."""
+    if server.process is None or server.process.status is None or _Restarts.running:
         return
     with _lock:
         now = time.monotonic()
         if (
             _Restarts.running
-            or warm is not _warm
+            or server is not _server
             or _Restarts.failed >= RESTARTS_MAX
             or now < _Restarts.not_before
         ):
@@ -205,34 +184,34 @@ def _look_after(plan: _Plan, warm: _Warm) -> None:
         _Restarts.running = True
         _Restarts.not_before = now + RESTART_PAUSE_SECONDS
     try:
-        if not _has_room(plan, warm.resident):
+        if not _has_room(spec, server.resident):
             raise MemoryError
-        _thread.start_new_thread(_restart, (plan, warm))
-    except (OSError, RuntimeError, MemoryError):  # later, perhaps
+        _thread.start_new_thread(_restart, (spec, server))
+    except (OSError, RuntimeError, MemoryError):  # a later claim tries again
         _Restarts.running = False
 
 
-def _has_room(plan: _Plan, resident: int) -> bool:
-    """Whether two more such processes have room: another first one, and what the claim starts instead."""
-    if plan.memory is None:
+def _has_room(spec: ForkServerSpec, resident: int) -> bool:
+    """Whether memory for two such processes is free: another fork server, and the program that the claim is for."""
+    if spec.memory is None:
         return True
     used = machine.usage()["memory_used"]
-    return isinstance(used, int) and used + 2 * resident <= plan.memory
+    return isinstance(used, int) and used + 2 * resident <= spec.memory
 
 
-def _restart(plan: _Plan, dead: _Warm) -> None:
-    """In a thread of its own: put another first process into the place of ``dead``."""
-    global _warm
+def _restart(spec: ForkServerSpec, dead: _ForkServer) -> None:
+    """Replace ``dead`` by a new fork server. For a thread of its own."""
+    global _server
     try:
         lasted = time.monotonic() - dead.ready >= LASTING_SECONDS
         _Restarts.failed = 1 if lasted else _Restarts.failed + 1
         dead.ready = float("inf")  # counts once
-        made = _started(plan)
+        made = _started(spec)
         with _lock:
-            _warm = made
+            _server = made
             dead.close()
-    except (Refused, OSError):
-        pass  # new interpreters serve; and after the pause a claim has it tried again
+    except (OperationError, OSError):
+        pass  # programs get new interpreters; after the pause a claim tries again
     finally:
         _Restarts.not_before = time.monotonic() + RESTART_PAUSE_SECONDS * 4 ** (_Restarts.failed - 1)
         _Restarts.running = False
@@ -248,92 +227,67 @@ def claim(
     keep: tuple[int, ...],
     adopt: "_Adopt",
 ) -> bool:
-    """Have a waiting child run ``argv`` if that means the same as a new process, and is faster; False: start one.
+    """Run ``argv`` in a waiting child if the effect is the same as in a new process, and faster. False: it is not.
 
     It is faster if it saves an import: a fork of a large process copies what it touches, 2 MB at a time, and so takes
     longer than a new interpreter that imports nothing.
 
-    ``adopt(pid)`` is told its number before it runs, and says whether it is a child of ours.
+    ``adopt(pid)`` is called before the child runs ``argv``; it returns whether the child is one of the agent's.
     """
-    warm, plan = _warm, _plan
+    server, spec = _server, _spec
     if (
-        warm is None
-        or plan is None
-        or plan.top_level.isdisjoint(imports)
-        or not _means_the_same(plan, argv, env, cwd, user, keep)
+        server is None
+        or spec is None
+        or spec.top_level.isdisjoint(imports)
+        or not spec.can_run(argv, env, cwd, user, keep)
     ):
         return False
-    _look_after(plan, warm)
-    if not _take_token(warm):
+    _restart_if_dead(spec, server)
+    if not _take_token(server):
         return False
     clean = {name: value for name, value in env.items() if name != RESULT_FD.encode()}
     message = protocol.encode_json(
         {"env": {os.fsdecode(name): os.fsdecode(value) for name, value in clean.items()}, "cwd": cwd}
     )
     if len(message) > MESSAGE_MAX:
-        warm.tokens += 1
+        server.tokens += 1
         return False
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    agent_end, child_end = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        fds = b"".join(fd.to_bytes(4, "little") for fd in (*stdio, theirs.fileno(), *keep))
+        fds = b"".join(fd.to_bytes(4, "little") for fd in (*stdio, child_end.fileno(), *keep))
         try:
-            warm.claims.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
+            server.claims.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
         except OSError:
             return False
-        theirs.close()
-        ours.settimeout(ANSWER_SECONDS)
+        child_end.close()
+        agent_end.settimeout(ANSWER_SECONDS)
         try:
-            pid = int(ours.recv(32))
+            pid = int(agent_end.recv(32))
         except (OSError, ValueError):
             return False
         if not adopt(pid):
             return False
         try:  # noqa: SIM105
-            ours.send(b"g")
+            agent_end.send(b"g")
         except OSError:
-            pass  # it died meanwhile, and is reported like any child that does
+            pass  # it died meanwhile, and is reported like any child that dies
         return True
     finally:
-        theirs.close()
-        ours.close()
+        child_end.close()
+        agent_end.close()
 
 
-def _take_token(warm: _Warm) -> bool:
+def _take_token(server: _ForkServer) -> bool:
     with _lock:
-        if not warm.tokens:
+        if not server.tokens:
             try:
-                warm.tokens = len(os.read(warm.idle, 64))
-            except OSError:  # none, or closed meanwhile
+                server.tokens = len(os.read(server.idle, 64))
+            except OSError:  # no child is idle, or the pipe was closed meanwhile
                 return False
-        if warm.tokens:
-            warm.tokens -= 1
+        if server.tokens:
+            server.tokens -= 1
             return True
         return False
-
-
-def _means_the_same(
-    plan: _Plan,
-    argv: list[bytes],
-    env: dict[bytes, bytes],
-    cwd: str,
-    user: User | None,
-    keep: tuple[int, ...],
-) -> bool:
-    if argv[1:] != [plan.runner] or len(keep) > 1 or not _same_user(plan.program.user, user):
-        return False
-    if any(env.get(name) != value for name, value in plan.program.env.items()):
-        return False
-    added = [os.fsdecode(name) for name in env if name not in plan.program.env]
-    if any(name.startswith(_EARLY) for name in added):
-        return False
-    return children.find(argv[0], env.get(b"PATH", b""), cwd) == plan.file
-
-
-def _same_user(one: User | None, other: User | None) -> bool:
-    def identity(user: User | None) -> object:
-        return (0,) if user is None or user.is_root else (user.uid, user.gid, sorted(user.groups))
-
-    return identity(one) == identity(other)
 
 
 if TYPE_CHECKING:

@@ -1,39 +1,39 @@
-"""``watch``: runs ``watch_program`` and passes on what it prints. Runs inside, standard library only.
+"""``watch``: runs ``watch_program`` and sends what it prints. Part of process 1; standard library only.
 
-The agent loads this with the first watch.
+The agent imports this with the first watch.
 """
 
 import os
 
-from . import children, commands, copy, protocol
-from .wire import Connection, text
+from . import copy, protocol, relay, spawn
+from .wire import ClientConnection, text
 
 
-def serve(connection: Connection, request: dict[str, object]) -> None:
-    """Say as STDOUT what changes below ``path``, as lines of ``watch_program``, until the client goes.
+def serve(connection: ClientConnection, request: dict[str, object]) -> None:
+    """Send changes below ``path`` as STDOUT, in lines of ``watch_program``, until the client closes the connection.
 
     Raises:
-        Refused: of the path, or an errno (NOT_FOUND).
+        OperationError: of the path, or an errno (NOT_FOUND).
     """
     path = os.path.realpath(text(request, "path"), strict=True)
     argv = [*copy.program("watch_program"), path]
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    ours, theirs = os.pipe()
-    os.set_blocking(ours, False)
+    agent_end, program_end = os.pipe()
+    os.set_blocking(agent_end, False)
     try:
-        child, watched = children.spawn(
+        child, watched = spawn.spawn(
             [os.fsencode(word) for word in argv],
             {b"PATH": b"/", b"LANG": b"C.UTF-8"},
             "/",
             None,
-            (null, theirs, 2),
+            (null, program_end, 2),
         )
     except BaseException:
-        os.close(ours)
+        os.close(agent_end)
         raise
     finally:
-        os.close(theirs)
+        os.close(program_end)
         os.close(null)
-    run = commands.Run(child, watched, None)
-    run.streams = [commands.Stream(ours, protocol.STDOUT, None)]
-    commands.attend(connection, run)
+    run = relay.RunningCommand(child, watched, None)
+    run.streams = [relay.OutputStream(agent_end, protocol.STDOUT, None)]
+    relay.attend(connection, run)

@@ -1,7 +1,7 @@
-"""Says what changes below a path: a program of its own, started by ``watch``, one JSON object per line.
+"""Prints changes below a path, one JSON object per line. A program of its own, started by ``watch``.
 
-Standard library only; needs ``ctypes``, which the agent does without. inotify where the kernel has it, else it
-compares listings every second; the first line says which. It ends with its reader.
+Standard library only; needs ``ctypes``, which process 1 does without. It uses inotify if the kernel has it, else it
+compares listings every second; the first line says which. It ends when its reader closes the pipe.
 """
 
 import contextlib
@@ -15,15 +15,16 @@ import struct
 import time
 
 WATCHES_MAX = 8192
-"""Folders that are watched at most; what is deeper is not seen."""
+"""Most folders that are watched; changes in further ones are not seen."""
 NAMES_MAX = 200_000
-"""File names that are remembered at most, to tell what is new from what was replaced."""
+"""Most file names that are remembered, to tell a new file from a replaced one."""
 GATHER_S = 0.03
-"""For so long the changes of one path are one."""
+"""Seconds within which changes of one path are merged."""
 GATHER_MAX = 5000
+"""Most changes that wait to be written."""
 POLL_S = 1.0
 HIDDEN = ".thawbox-"
-"""How files are called that are being written; they are renamed when they are complete."""
+"""Beginning of the names of files that are being written; they are renamed when they are complete."""
 
 MODIFY, ATTRIB, CLOSE_WRITE = 0x2, 0x4, 0x8
 MOVED_FROM, MOVED_TO, CREATE, DELETE, DELETE_SELF, MOVE_SELF = 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
@@ -35,12 +36,12 @@ HEADER = struct.Struct("iIII")
 
 
 class Changes:
-    """Changes that wait to be said; repetitions are dropped."""
+    """Changes that wait to be written; repetitions are dropped."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], dict[str, object]] = {}
         self.since: float | None = None
-        """When the first of them came, on the monotonic clock."""
+        """Time of the first of them, on the monotonic clock."""
 
     def add(self, event: str, path: str, **more: object) -> None:
         """A change of ``path``."""
@@ -49,10 +50,10 @@ class Changes:
         self._waiting.setdefault((event, path), {"event": event, "path": path, "time": time.time(), **more})
         self.since = self.since or time.monotonic()
         if len(self._waiting) >= GATHER_MAX:
-            self.say()
+            self.flush()
 
-    def say(self) -> None:
-        """Write them; waits while nobody reads, so that not we but the kernel's bounded queue grows."""
+    def flush(self) -> None:
+        """Write them. Blocks while the reader does not read: then the kernel's queue fills up, which is bounded."""
         lines = "".join(json.dumps(change) + "\n" for change in self._waiting.values())
         self._waiting.clear()
         self.since = None
@@ -60,7 +61,7 @@ class Changes:
 
 
 def write(text: str) -> None:
-    """To standard output, all of it."""
+    """Write all of ``text`` to standard output."""
     data = memoryview(text.encode("ascii"))
     while data:
         data = data[os.write(1, data) :]
@@ -94,7 +95,7 @@ class Inotify:
         return bool(number >= 0)
 
     def _scan(self, folder: str, changes: Changes | None) -> None:
-        """Watch what is below ``folder``; what is there is told to ``changes``, because it came with it."""
+        """Watch the folders below ``folder``. With ``changes``, everything in them is reported as created."""
         waiting = [folder]
         while waiting:
             with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
@@ -110,7 +111,7 @@ class Inotify:
             self._names.add(path)
 
     def read(self, changes: Changes) -> bool:
-        """Take what the kernel has to say; False when the root has gone."""
+        """Read the kernel's events into ``changes``; False when the root has been removed."""
         try:
             data = os.read(self.fd, 65536)
         except BlockingIOError:
@@ -122,7 +123,7 @@ class Inotify:
             name = data[at + HEADER.size : at + HEADER.size + length].rstrip(b"\0")
             at += HEADER.size + length
             here = self._take(number, mask, cookie, os.fsdecode(name), changes) and here
-        for path in self._moved.values():  # nothing came for them: they left
+        for path in self._moved.values():  # without a matching MOVED_TO: they left the watched folders
             self._gone(path, changes)
         self._moved.clear()
         return here
@@ -185,7 +186,7 @@ State = dict[str, tuple[int, int, int]]
 
 
 def listing(root: str) -> State:
-    """Time, size and number of everything at and below ``root``, bounded."""
+    """Time (ns), size and inode of everything at and below ``root``, at most ``NAMES_MAX`` paths."""
     found: State = {}
     waiting = [root]
     while waiting and len(found) < NAMES_MAX:
@@ -200,7 +201,7 @@ def listing(root: str) -> State:
 
 
 def compare(old: State, new: State, changes: Changes) -> None:
-    """What is different between two listings; a rename is a deletion and a creation here."""
+    """Add the differences of two listings to ``changes``; a rename is a deletion and a creation here."""
     for path, state in new.items():
         if path not in old:
             changes.add("created", path)
@@ -212,10 +213,10 @@ def compare(old: State, new: State, changes: Changes) -> None:
 
 
 def watch(root: str) -> None:
-    """Until the root has gone, or nobody reads any more."""
+    """Report changes until the root has been removed, or the reader has closed the pipe."""
     changes = Changes()
     poller = select.poll()
-    poller.register(1, 0)  # says when the reader has gone
+    poller.register(1, 0)  # an error when the reader has closed the pipe
     try:
         inotify = Inotify(root)
     except OSError as error:
@@ -225,7 +226,7 @@ def watch(root: str) -> None:
         while not poller.poll(POLL_S * 1000) and root in old:
             new = listing(root)
             compare(old, new, changes)
-            changes.say()
+            changes.flush()
             old = new
         return
     poller.register(inotify.fd, select.POLLIN)
@@ -234,14 +235,14 @@ def watch(root: str) -> None:
     while here:
         left = None if changes.since is None else changes.since + GATHER_S - time.monotonic()
         if left is not None and left <= 0:
-            changes.say()
+            changes.flush()
             continue
         ready = dict(poller.poll(None if left is None else int(left * 1000) + 1))
         if 1 in ready:
             return
         if inotify.fd in ready:
             here = inotify.read(changes)
-    changes.say()
+    changes.flush()
 
 
 def main(arguments: list[str]) -> None:

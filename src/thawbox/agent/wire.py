@@ -1,4 +1,4 @@
-"""The agent's end of one connection. Runs inside, standard library only."""
+"""The agent's end of one connection. Part of process 1; standard library only."""
 
 import _socket
 import select
@@ -10,13 +10,14 @@ TYPE_CHECKING = False  # typing costs memory
 
 REQUEST_SECONDS = 10.0
 """How long a client may take for its request line."""
-GOODBYE_SECONDS = 1.0
+CLOSE_SECONDS = 1.0
+"""How long the agent waits for the client to close first."""
 
 _POLLRDHUP = 0x2000
 
 
-class Refused(Exception):
-    """An operation that cannot be done as asked: becomes an ERROR frame."""
+class OperationError(Exception):
+    """The operation cannot be done as requested: becomes an ERROR frame."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -24,21 +25,21 @@ class Refused(Exception):
         self.message = message
 
 
-class Gone(Exception):
-    """The client has closed the connection or broken the protocol; there is nobody left to tell."""
+class ClientGone(Exception):
+    """The client has closed the connection or broken the protocol; nothing can be sent to it."""
 
 
 def text(request: dict[str, object], name: str, default: str | None = None) -> str:
     """The string field ``name``.
 
     Raises:
-        Refused: missing without a default, not a string, or with a NUL in it.
+        OperationError: missing without a default, not a string, or with a NUL in it.
     """
     value = request.get(name)
     if value is None:
         value = default
     if not isinstance(value, str) or "\0" in value or not value:
-        raise Refused("INVALID", f"{name} must be a string that is not empty and has no NUL")
+        raise OperationError("INVALID", f"{name} must be a string that is not empty and has no NUL")
     return value
 
 
@@ -46,18 +47,18 @@ def integer(request: dict[str, object], name: str, default: int | None) -> int |
     """The whole number ``name``, not negative.
 
     Raises:
-        Refused: something else.
+        OperationError: something else.
     """
     value = request.get(name)
     if value is None:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Refused("INVALID", f"{name} must be a whole number, not negative")
+        raise OperationError("INVALID", f"{name} must be a whole number, not negative")
     return value
 
 
-class Connection:
-    """A client that is being served. ``sock`` is closed by whoever made the connection."""
+class ClientConnection:
+    """A client that is being served. Whoever made ``sock`` closes it."""
 
     __slots__ = ("_decoder", "frames", "sock")
 
@@ -66,30 +67,30 @@ class Connection:
         self._decoder = protocol.Decoder(protocol.TO_GUEST)
         self.frames: list[protocol.Frame] = []
 
-    def request_line(self, known: "_Check") -> bytes | None:
-        """The request line of a client that knows the secret; None for every other.
+    def request_line(self, accepts: "_Check") -> bytes | None:
+        """The request line of a client whose secret ``accepts`` confirms; None for every other client.
 
         Raises:
-            Gone: it closed, took too long, or sent too much.
+            ClientGone: it closed, took too long, or sent too much.
         """
         deadline = time.monotonic() + REQUEST_SECONDS
         received = bytearray()
         admitted = False
         while True:
-            # Before the secret is seen, no stranger makes us keep more than these few bytes.
+            # Before the secret is checked, a client cannot make the agent keep more than these few bytes.
             wanted = 65536 if admitted else protocol.PREFIX_LENGTH - len(received)
             self.sock.settimeout(max(0.001, deadline - time.monotonic()))
             try:
                 data = self.sock.recv(wanted)
             except OSError:
-                raise Gone from None
+                raise ClientGone from None
             if not data or time.monotonic() > deadline:
-                raise Gone
+                raise ClientGone
             searched = len(received)
             received += data
             if not admitted and len(received) == protocol.PREFIX_LENGTH:
                 presented = protocol.presented_secret(bytes(received))
-                if presented is None or not known(presented):
+                if presented is None or not accepts(presented):
                     return None
                 admitted = True
             if admitted and (end := received.find(b"\n", searched)) >= 0:
@@ -97,10 +98,10 @@ class Connection:
                 self._start(bytes(received[end + 1 :]))
                 return bytes(received[:end])
             if len(received) > protocol.REQUEST_MAX:
-                raise Gone
+                raise ClientGone
 
-    def given_up(self) -> bool:
-        """Whether the client has closed the connection, because it had to wait for us too long."""
+    def closed_by_client(self) -> bool:
+        """Whether the client has closed the connection, because the agent took too long."""
         poller = select.poll()
         poller.register(self.sock, _POLLRDHUP)
         return bool(poller.poll(0))
@@ -109,10 +110,10 @@ class Connection:
         try:
             self.frames = self._decoder.feed(rest)
         except protocol.ProtocolError:
-            raise Gone from None
+            raise ClientGone from None
 
     def take(self, data: bytes) -> list[protocol.Frame]:
-        """Every whole frame so far, with ``data`` just received.
+        """Every whole frame so far, ``data`` included, which has just been received.
 
         Raises:
             ProtocolError: of ``protocol``.
@@ -124,33 +125,33 @@ class Connection:
         """The next frame; waits for it.
 
         Raises:
-            Gone: there will be none.
+            ClientGone: there will be none.
         """
         while not self.frames:
             try:
                 data = self.sock.recv(protocol.FRAME_MAX)
                 if not data:
-                    raise Gone
+                    raise ClientGone
                 self.frames = self._decoder.feed(data)
             except (OSError, protocol.ProtocolError):
-                raise Gone from None
+                raise ClientGone from None
         return self.frames.pop(0)
 
-    def take_stream(self, take: "Callable[[memoryview], None]") -> bytes:
-        """Hand the payloads of DATA frames to ``take``, as they come; returns what END carries.
+    def receive_stream(self, consume: "Callable[[memoryview], None]") -> bytes:
+        """Pass the payloads of DATA frames to ``consume`` as they come; returns the payload of END.
 
-        The pieces are good during the call only: they lie in one buffer, since fresh memory for every frame costs more
-        in here than what is done with it.
+        The pieces are valid during the call only: they lie in one buffer. In gVisor, fresh memory for every frame costs
+        more than all that is done with it.
 
         Raises:
-            Gone: the client closed or broke the protocol before END.
-            Refused: a frame of another kind.
+            ClientGone: the client closed or broke the protocol before END.
+            OperationError: a frame of another kind.
         """
         while self.frames:
             kind, payload = self.frames.pop(0)
             if kind != protocol.DATA:
                 return _end(kind, payload)
-            take(memoryview(payload))
+            consume(memoryview(payload))
         with memoryview(bytearray(protocol.HEADER + protocol.BLOCK)) as buffer:
             rest = self._decoder.unread()  # came with the request, so it fits
             filled, left = len(rest), 0  # ``left``: what the frame's payload still lacks
@@ -160,7 +161,7 @@ class Connection:
                 while filled - at >= (1 if left else protocol.HEADER):
                     if left:
                         piece = min(left, filled - at)
-                        take(buffer[at : at + piece])
+                        consume(buffer[at : at + piece])
                         at, left = at + piece, left - piece
                         continue
                     length = int.from_bytes(buffer[at + 1 : at + protocol.HEADER], "big")
@@ -170,21 +171,21 @@ class Connection:
                     at, left = at + protocol.HEADER, length
                 buffer[: filled - at] = buffer[at:filled]
                 filled -= at
-                # All of it at once, up to the next header, which is sure to come: waking up for less costs the most.
+                # Wait for all bytes up to the end of the next header, which is sure to come: wake-ups cost the most.
                 room = buffer[filled : left + protocol.HEADER]
                 try:
                     count = self.sock.recv_into(room, 0, _socket.MSG_WAITALL)
                 except OSError:
-                    raise Gone from None
+                    raise ClientGone from None
                 if not count:
-                    raise Gone
+                    raise ClientGone
                 filled += count
 
     def send(self, kind: int, payload: bytes = b"") -> None:
         """Send one frame; waits until the client takes it.
 
         Raises:
-            Gone: it does not.
+            ClientGone: it does not.
         """
         self.send_bytes(protocol.encode_frame(kind, payload))
 
@@ -192,7 +193,7 @@ class Connection:
         """Send one frame of JSON.
 
         Raises:
-            Gone: see ``send``.
+            ClientGone: see ``send``.
         """
         self.send_bytes(protocol.encode_object(kind, value))
 
@@ -200,21 +201,20 @@ class Connection:
         """Send frames that are encoded already.
 
         Raises:
-            Gone: see ``send``.
+            ClientGone: see ``send``.
         """
         try:
             self.sock.sendall(data)
         except OSError:
-            raise Gone from None
+            raise ClientGone from None
 
-    def goodbye(self) -> None:
-        """Let the client close first, and throw away what it still sends.
+    def finish(self) -> None:
+        """Shut down sending, and discard what the client sends until it closes.
 
-        Closing with unread bytes would reset the connection and could cost the client our last frame; and
-        whoever closes first keeps the connection in TIME_WAIT, which should not be in the guest when it is
-        frozen.
+        Closing with unread bytes would reset the connection and could lose the agent's last frame. And the side that
+        closes first keeps the connection in TIME_WAIT, which must not be in the sandbox when it is frozen.
         """
-        deadline = time.monotonic() + GOODBYE_SECONDS
+        deadline = time.monotonic() + CLOSE_SECONDS
         try:
             self.sock.shutdown(_socket.SHUT_WR)
             while (left := deadline - time.monotonic()) > 0:
@@ -227,7 +227,7 @@ class Connection:
 
 def _end(kind: int, payload: bytes) -> bytes:
     if kind != protocol.END:
-        raise Refused("INVALID", "only DATA and END may follow")
+        raise OperationError("INVALID", "only DATA and END may follow")
     return payload
 
 

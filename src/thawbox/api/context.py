@@ -9,23 +9,17 @@ from starlette.requests import Request
 from thawbox.builder.contract import Builder
 from thawbox.sandboxes.contract import SandboxDefaults, Sandboxes
 from thawbox.sandboxes.events import Events
-from thawbox.sandboxes.tokens import TokenSigner
-from thawbox.settings import Settings
-from thawbox.store.database import Database
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.store.keys import KeyRow
 
 __all__ = ["ApiContext", "Builder", "SandboxDefaults", "Sandboxes", "caller_of", "context_of"]
 
 
 @dataclass(frozen=True)
-class ApiContext:
-    """The services behind the API."""
+class ApiContext(ServingContext):
+    """The services behind the control plane."""
 
-    settings: Settings
-    database: Database
     builder: Builder
-    sandboxes: Sandboxes
-    tokens: TokenSigner
     events: Events = field(default_factory=Events)
 
 

@@ -90,9 +90,9 @@ def _message(data: dict[str, Any], *, event: str | None = None) -> str:
 
 
 async def _sandbox_events(request: Request) -> AsyncIterator[str]:
-    with context_of(request).events.listen(caller_of(request).organization_id) as listener:
+    with context_of(request).events.subscribe(caller_of(request).organization_id) as subscription:
         yield ": listening\n\n"
-        while (event := await listener.next(KEEP_ALIVE_S)) != "over":
+        while (event := await subscription.next(KEEP_ALIVE_S)) != "over":
             if event is None:
                 yield ": still here\n\n"
             elif isinstance(event, Event):

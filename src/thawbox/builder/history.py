@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from thawbox.state import Layout
+from thawbox.util import atomic
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,7 @@ def load(layout: Layout, template_id: int) -> list[StepRecord]:
 
 def save(layout: Layout, template_id: int, entries: Sequence[StepRecord]) -> None:
     """Remember these steps."""
-    path = _path(layout, template_id)
-    half_made = path.with_suffix(f".{secrets.token_hex(4)}")
-    half_made.write_text(json.dumps([asdict(entry) for entry in entries]))
-    half_made.rename(path)
+    atomic.write_text(_path(layout, template_id), json.dumps([asdict(entry) for entry in entries]))
 
 
 def forget(layout: Layout, template_id: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from thawbox.node import erofs
 from thawbox.node.runtime import Runtime
 from thawbox.snapshots.garbage import BASE_IMAGE
 from thawbox.snapshots.layers import Layer
+from thawbox.util import atomic
 
 from . import overlay
 
@@ -22,13 +22,9 @@ async def make_image(node: Runtime, chain: Sequence[Layer], name: str) -> Path:
     """
     image = node.layout.images / name
     if not image.exists():
-        half_made = node.layout.tmp / f"{secrets.token_hex(8)}.erofs"
-        try:
+        with atomic.replacing(image, within=node.layout.tmp) as unfinished:
             async with overlay.mounted(node.layout, chain) as tree:
-                await erofs.make(tree, half_made)
-            half_made.rename(image)
-        finally:
-            half_made.unlink(missing_ok=True)
+                await erofs.make(tree, unfinished)
     return image
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from thawbox.errors import BuildError
 from thawbox.images import source
 from thawbox.images.source import ImageConfig, ResolvedBase
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
 from thawbox.snapshots import layers
@@ -141,7 +141,7 @@ async def _steps(
     recipe = job.recipe
     context = StepContext(
         node=node,
-        limits=Limits(cpu=recipe.cpu, memory_mb=recipe.memory_mb),
+        limits=ResourceLimits(cpu=recipe.cpu, memory_mb=recipe.memory_mb),
         disk_gb=recipe.disk_gb,
         host_env=step_environment(settings),
         timeout_s=settings.step_timeout_s,

@@ -19,7 +19,7 @@ from pathlib import Path
 from thawbox import guest, ids, processes
 from thawbox.errors import BuildError, GuestFault, MachineDiskFull, RuntimeFault
 from thawbox.node import spec
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container, while_alive
 from thawbox.node.runtime import Runtime
 from thawbox.snapshots import layers
@@ -46,7 +46,7 @@ class StepContext:
     """What all steps of a build share."""
 
     node: Runtime
-    limits: Limits
+    limits: ResourceLimits
     disk_gb: int
     host_env: dict[str, str]
     """variables of every command, below what the recipe sets"""
@@ -236,7 +236,8 @@ async def _unpack(tmp: Path) -> None:
             "--numeric-owner",
             "--delay-directory-restore",
         ],
-        timeout=1800,
+        timeout_s=1800,
+        die_with_parent=True,
     )
     (tmp / "layer.tar").unlink()
 

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from thawbox.control.client import ask
+from thawbox.control.client import send_request
 from thawbox.settings import Settings, load
 from thawbox.store.enums import TemplateStatus
 
@@ -37,7 +37,7 @@ def catalog(context: click.Context, state: Path | None, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    (answer,) = ask(load(state=state), {"op": "catalogue"})
+    (answer,) = send_request(load(state=state), {"op": "catalogue"})
     found = answer["templates"]
     if as_json:
         print_json(found)
@@ -70,7 +70,7 @@ def build(names: tuple[str, ...], no_cache: bool, state: Path | None, as_json: b
     """
     settings = load(state=state)
     if not names:
-        (answer,) = ask(settings, {"op": "catalogue"})
+        (answer,) = send_request(settings, {"op": "catalogue"})
         names = tuple(item["name"] for item in answer["templates"])
     out = console(stderr=as_json)
     results = [build_entry(settings, name, out, no_cache=no_cache) for name in dict.fromkeys(names)]
@@ -93,13 +93,15 @@ def build_entry(settings: Settings, name: str, out: Console, *, no_cache: bool =
     end: dict[str, Any] = {}
     try:
         with progress_line(out, began) as on_status:
-            for said in ask(settings, {"op": "catalogue_build", "name": name, "no_cache": no_cache}):
-                if "log" in said:
-                    print_log(out, said["log"])
-                elif "status" in said:
-                    on_status(said["status"])
+            for message in send_request(
+                settings, {"op": "catalogue_build", "name": name, "no_cache": no_cache}
+            ):
+                if "log" in message:
+                    print_log(out, message["log"])
+                elif "status" in message:
+                    on_status(message["status"])
                 else:
-                    end = said["end"]
+                    end = message["end"]
     except KeyboardInterrupt:
         click.echo(f"\nThe build of {name} goes on at the server; 'thaw catalog' shows its status.", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None

@@ -11,6 +11,8 @@ from thawbox import __version__
 from .failure import Commands
 
 _MODULES = {
+    "setup": "setup",
+    "quickstart": "quickstart",
     "serve": "serve",
     "keys": "keys",
     "build": "build",
@@ -65,6 +67,7 @@ def cli() -> None:
 
     \b
     Examples:
+      sudo thaw setup                            make this machine ready
       sudo thaw serve                            start the server here
       thaw build examples/hello.yaml             build a template and watch
       thaw run hello -- python3 -c 'print(1)'    run a command in a fresh sandbox

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from thawbox.templates.tarwalk import Kind, members
+from thawbox.util import atomic
 
 _FOLDER_MODE = 0o755
 
@@ -48,15 +48,11 @@ def place_file(path: Path, mode: int, content: Iterable[bytes]) -> None:
     Raises:
         OSError: it cannot be written. Errors that ``content`` raises are passed on.
     """
-    handle, temporary = tempfile.mkstemp(prefix=".thaw-", dir=path.parent)
-    try:
+    with atomic.replacing(path) as unfinished:
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "wb") as written:
             written.writelines(content)
             os.fchmod(written.fileno(), _allowed(mode))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _make_folders(top: Path, name: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from thawbox.control.client import ask
+from thawbox.control.client import send_request
 from thawbox.settings import load
 
 from .options import json_option, state_option
@@ -30,7 +30,7 @@ def pools(state: Path | None, as_json: bool) -> None:
       sudo thaw pools
       sudo thaw pools --json
     """
-    (answer,) = ask(load(state=state), {"op": "pools"})
+    (answer,) = send_request(load(state=state), {"op": "pools"})
     found = answer["pools"]
     if as_json:
         print_json(found)

@@ -1,9 +1,10 @@
-"""``scripts/quickstart``: the main job once, on embedded defaults, and how long each part took."""
+"""``thaw quickstart``: the main job once, on embedded defaults, and how long each part took."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 from thawbox.machine.doctor import port_is_taken, server_runs
+from thawbox.node.installed import installed_runsc
 from thawbox.settings import Settings, load
 from thawbox.store.enums import TemplateStatus
 
 from .catalog import build_entry
 from .client import connect, connect_sandbox
-from .failure import FAILED, Failure, exit_with
+from .failure import FAILED, Failure
 from .figures import build_figures, sandbox_figures
 from .remote import execute_python, run_plain
 from .run import create
@@ -50,14 +52,14 @@ _STOP_PATIENCE_S = 30
 
 @dataclass
 class Running:
-    """A server of ours, or one that was there."""
+    """A server: one that was started here, or one that was there (``process`` is None)."""
 
     settings: Settings
     process: subprocess.Popen[bytes] | None
     log: Path
 
 
-@click.command()
+@click.command(short_help="Build a template, thaw a sandbox, say how long each took.")
 @click.option("--keep", is_flag=True, help="Leave the server and the sandbox running.")
 @click.option(
     "--template",
@@ -68,17 +70,24 @@ class Running:
     help="The ready-made template to build; code-interpreter has pandas and takes longer.",
 )
 def quickstart(keep: bool, name: str) -> None:
-    """Build a template, freeze it, thaw a sandbox, run a command and some code; say how long each took."""
-    os.chdir(_project())
+    """Build a template, freeze it, thaw a sandbox, run a command and some code; say how long each took.
+
+    Needs root, and 'thaw setup' before. Uses the server that runs on the state folder, or starts one for as long as
+    it takes.
+
+    \b
+    Examples:
+      sudo thaw quickstart
+      sudo thaw quickstart --template code-interpreter --keep
+    """
+    settings = load()
+    installed_runsc(settings)  # says what to do if there is none, before a server fails for it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped in order
     out = console()
-    with _server(out, keep) as running:
+    with _server(out, settings, keep) as running:
         os.environ["THAWBOX_URL"] = f"http://127.0.0.1:{running.settings.port}"
-        os.environ.pop("THAWBOX_API_KEY", None)  # ours is the local key
+        os.environ.pop("THAWBOX_API_KEY", None)  # the server's local key is used
         _main_job(out, running, name, keep)
-
-
-def _project() -> Path:
-    return Path(__file__).resolve().parents[3]
 
 
 def _main_job(out: Console, running: Running, name: str, keep: bool) -> None:
@@ -145,22 +154,31 @@ def _show(out: Console, rows: list[tuple[str, float | None, str]]) -> None:
 
 
 def _next_steps(out: Console, running: Running, name: str, sandbox: str, keep: bool) -> None:
+    thaw = _thaw()
     if not keep or running.process is None:
         out.print("It works. Next, in two terminals, as root:", style="bold green")
-        out.print("  .venv/bin/thaw serve")
-        out.print(f"  .venv/bin/thaw run {name} -- python3 -c 'print(6 * 7)'", markup=False)
+        out.print(f"  {thaw} serve", markup=False)
+        out.print(f"  {thaw} run {name} -- python3 -c 'print(6 * 7)'", markup=False)
         return
     port = running.settings.port
     url = "" if port == 7070 else f"THAWBOX_URL=http://127.0.0.1:{port} "
     out.print("It works, and goes on running:", style="bold green")
-    out.print(f"  {url}.venv/bin/thaw ps    # shows sandbox {sandbox}", markup=False)
+    out.print(f"  {url}{thaw} ps    # shows sandbox {sandbox}", markup=False)
     out.print(f"  kill {running.process.pid}    # stops the server; its log is {running.log}", markup=False)
 
 
+def _thaw() -> str:
+    """How to call this installation's ``thaw`` from here."""
+    if (on_path := shutil.which("thaw")) and Path(on_path).parent == Path(sys.executable).parent:
+        return "thaw"
+    program = Path(sys.executable).with_name("thaw")
+    here = Path.cwd()
+    return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
+
+
 @contextmanager
-def _server(out: Console, keep: bool) -> Iterator[Running]:
-    """The server on the default state folder, or one of ours, which ends with the block unless kept."""
-    settings = load()
+def _server(out: Console, settings: Settings, keep: bool) -> Iterator[Running]:
+    """The server on the state folder, or one that is started here and ends with the block unless kept."""
     log = settings.state / "quickstart.log"
     if server_runs(settings.state):
         out.print(f"A server runs on {settings.state} already; using it.")
@@ -178,7 +196,7 @@ def _server(out: Console, keep: bool) -> Iterator[Running]:
     # Whoever tries this eleven times an hour should not meet the quota.
     environment = {**os.environ, "THAWBOX_BUILDS_PER_HOUR": "0", "THAWBOX_BUILDS_PER_DAY": "0"}
     with log.open("wb") as written:
-        # A session of its own: Ctrl-C is for us, and we stop it in order.
+        # A session of its own: Ctrl-C reaches this program only, which then stops the server in order.
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -223,13 +241,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait()
         raise Failure(f"The server did not stop within {_STOP_PATIENCE_S} s and was killed.") from None
-
-
-def main() -> None:
-    """Entry point of ``python -m thawbox.cli.quickstart``."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    exit_with(lambda: quickstart.main(prog_name="scripts/quickstart", standalone_mode=False))
-
-
-if __name__ == "__main__":
-    main()

@@ -12,6 +12,7 @@ import click
 
 from thawbox.machine.doctor import port_is_taken, server_runs
 from thawbox.settings import Settings, load
+from thawbox.util import atomic
 
 from .client import LOCAL_KEY
 from .failure import Failure
@@ -72,20 +73,8 @@ def ensure_local_key(settings: Settings) -> Path:
         key = ""
     if not key or not asyncio.run(key_works(settings, key)):
         key = asyncio.run(create_key(settings, DEFAULT_ORGANIZATION))
-        _write_private(path, key + "\n")
+        atomic.write_text(path, key + "\n", mode=0o600, durable=True)
     return path
-
-
-def _write_private(path: Path, content: str) -> None:
-    """Write a file that only its owner can read, also while it is being written."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
 
 
 def _with_ports(settings: Settings) -> Settings:

@@ -1,1 +1,1 @@
-"""The control socket: what only root on the server's machine may ask of the running server. Both its ends."""
+"""The control socket, server and client: operations of the running server that only root on its machine may use."""

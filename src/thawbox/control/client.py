@@ -1,4 +1,4 @@
-"""A request to the server on this machine that only root may make, over its control socket."""
+"""Requests to the server on this machine over its control socket, which only root can open."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from thawbox.state import Layout
 
 
 class ControlFailed(ThawboxError):
-    """The server refused the request, or we may not make it."""
+    """The server refused the request, or this program may not make it."""
 
 
 class ServerNotRunning(ControlFailed):
-    """Nobody listens at the state folder's control socket."""
+    """No server listens at the state folder's control socket."""
 
 
-def ask(settings: Settings, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The lines that the running server answers; ``request`` is described in ``server``. Blocks.
+def send_request(settings: Settings, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Send a request (see ``server``) and yield the lines of the answer as they come. Blocks.
 
     Raises:
         ServerNotRunning: no server uses this state folder.
-        ControlFailed: the server refuses, or we are not root.
+        ControlFailed: the server refuses, or this program does not run as root.
     """
     with _connected(Layout(settings.state).control_socket) as connection:
         connection.sendall(json.dumps(request).encode() + b"\n")
@@ -46,7 +46,7 @@ def _connected(path: Path) -> Iterator[socket.socket]:
             connection.connect(str(path))
         except PermissionError as error:
             raise ControlFailed(
-                "Only root may ask the server this: run it with sudo, on the server's machine."
+                "Only root may use the server's control socket: run this with sudo, on the server's machine."
             ) from error
         except OSError as error:
             raise ServerNotRunning(

@@ -1,15 +1,15 @@
-"""The control socket: what only the running server can do, for root on its machine.
+"""The control socket: operations that only the running server can do, for root on its machine.
 
-``control.sock`` in the state folder, which is root's alone. A request is a line of JSON with ``op``; the answer is
-one or more lines of JSON, the last of them before the end of the connection:
+The socket is ``control.sock`` in the state folder, which only root can enter. A request is a line of JSON with ``op``.
+The answer is one or more lines of JSON; after the last one the server closes the connection:
 
-* ``gc``: what was removed.
-* ``pools``: ``{"pools": [...]}``, what waits ready, as ``Pools.figures`` says.
-* ``catalogue``: ``{"templates": [...]}``, what the catalogue holds and how far it is built.
-* ``catalogue_build`` with ``name`` and ``no_cache``: builds it. Lines with ``log`` or ``status`` while it goes on,
-  then ``{"end": {...}}``. Who hangs up does not stop the build.
+* ``gc``: what was removed, the fields of ``snapshots.garbage.Freed``.
+* ``pools``: ``{"pools": [...]}``, the pools as ``Pools.figures`` describes them.
+* ``catalogue``: ``{"templates": [...]}``, the templates of the catalogue and the status of each.
+* ``catalogue_build`` with ``name`` and ``no_cache``: builds a template of the catalogue. While the build runs, lines
+  with ``log`` or ``status``; then ``{"end": {...}}``. The build goes on if the client closes the connection.
 
-A request that cannot be carried out is answered with ``{"error": sentence}``.
+If a request cannot be carried out, the answer is ``{"error": sentence}``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ POLL_S = 0.25
 
 
 class Control:
-    """The parts that the operations need."""
+    """Carries out the operations of the control socket."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class Control:
         self._builds = service
 
     async def answer(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """The lines to say.
+        """Carry out a request and yield the lines of its answer.
 
         Raises:
-            ThawboxError: with a sentence for whoever asked.
+            ThawboxError: it cannot be carried out; the message is for the client.
         """
         match request.get("op"):
             case "gc":
@@ -105,17 +105,19 @@ class Control:
             text, offset = await asyncio.to_thread(buildlog.read_text, self._builds.log_path(build), offset)
             if text:
                 yield {"log": text.rstrip("\n").split("\n")}
-            said = {"status": build.status, "progress": build.progress, "current_step": build.current_step}
+            state = {"status": build.status, "progress": build.progress, "current_step": build.current_step}
             if build.ended:
-                yield {"end": {**said, "template_id": str(template_id), "error_message": build.error_message}}
+                yield {
+                    "end": {**state, "template_id": str(template_id), "error_message": build.error_message}
+                }
                 return
-            yield {"status": said}
+            yield {"status": state}
             await asyncio.sleep(POLL_S)
 
 
 @contextlib.asynccontextmanager
 async def listening(settings: Settings, control: Control) -> AsyncIterator[None]:
-    """Answer at the control socket within this block."""
+    """Answer requests at the control socket as long as the block lasts."""
     path = Layout(settings.state).control_socket
     path.unlink(missing_ok=True)
     answering: set[asyncio.Task[Any]] = set()
@@ -141,7 +143,7 @@ async def listening(settings: Settings, control: Control) -> AsyncIterator[None]
             try:
                 yield
             finally:
-                for task in answering:  # else the server would wait for those who watch a build
+                for task in answering:  # else the server would wait until a client's build has ended
                     task.cancel()
     finally:
         path.unlink(missing_ok=True)
@@ -152,8 +154,8 @@ async def _lines(control: Control, line: bytes) -> AsyncIterator[dict[str, Any]]
         request = json.loads(line)
         if not isinstance(request, dict):
             raise UserError("a request is a line with a JSON object")
-        async for said in control.answer(request):
-            yield said
+        async for answer in control.answer(request):
+            yield answer
     except ValueError:
         yield {"error": "a request is a line with a JSON object"}
     except ThawboxError as error:

@@ -1,1 +1,1 @@
-"""What answers at a sandbox's public address: a file per group of the sandbox API."""
+"""The sandbox API and the way to the programs inside: everything at a sandbox's public address."""

@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application: the API of all sandboxes, and the ports of the programs inside, on one port."""
+"""The gateway as an ASGI application: the API of all sandboxes and the programs inside, on one port."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from starlette.responses import Response
 import thawbox
 from thawbox.errors import GuestFault, SandboxUnavailable
 from thawbox.guest.channel import GuestError
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.web import errors, openapi
 from thawbox.web.limits import RequestLimiter
 from thawbox.web.middleware import RequestMiddleware
 
-from .context import GatewayContext
 from .files import content, listing, transfers, watch
 from .hosts import HostRouter
 from .ports import tcp
@@ -42,7 +42,7 @@ _GROUPS = (
     tcp,
     desktop,
 )
-"""Of the sandbox API; a file each, with its routes in ``router``."""
+"""Modules of the sandbox API; each has its routes in ``router``."""
 
 _DESCRIPTION = (
     "Inside one sandbox: the token says which, or a host name of its own. Besides, WebSockets at /terminal, "
@@ -60,8 +60,8 @@ _SCHEMES = {
 _ERRORS = (400, 401, 403, 404, 409, 413, 429, 500, 503)
 
 
-def create_gateway(context: GatewayContext) -> FastAPI:
-    """The gateway over ``context``. It owns nothing: whoever made the context ends it."""
+def create_gateway(context: ServingContext) -> FastAPI:
+    """The gateway over ``context``, which stays the caller's to close."""
     app = FastAPI(
         title="Thawbox gateway",
         version=thawbox.__version__,
@@ -72,21 +72,21 @@ def create_gateway(context: GatewayContext) -> FastAPI:
     )
     app.state.context = context
     app.state.port_connections = Concurrency(context.settings.port_connections, "connections to its ports")
-    app.add_middleware(HostRouter, parts=context, port_connections=app.state.port_connections)
-    # A sandbox belongs to its user, who may ask it as often as it can answer.
+    app.add_middleware(HostRouter, context=context, port_connections=app.state.port_connections)
+    # No limit per minute: a sandbox is its user's, who may use it as much as it can take.
     app.add_middleware(CountRequests)
     app.add_middleware(RequestMiddleware, plane="gateway", limiter=RequestLimiter(0))
     errors.install(app, gateway=True)
     for kind in (GuestError, GuestFault):
-        app.add_exception_handler(kind, _odd_agent)
+        app.add_exception_handler(kind, _agent_error)
     for group in _GROUPS:
         app.include_router(group.router)
     openapi.describe(app, schemes=_SCHEMES, public={"/", "/health", "/ping"}, everywhere=_ERRORS)
     return app
 
 
-async def _odd_agent(_request: Request, error: Exception) -> Response:
-    """What no route expects of an agent: the guest may have changed it, so it is no fault of ours."""
+async def _agent_error(_request: Request, error: Exception) -> Response:
+    """For an agent's error that no route expects. The guest may have changed the agent: not a fault of the server."""
     assert isinstance(error, (GuestError, GuestFault))
-    told = SandboxUnavailable(f"The sandbox's agent does not answer as it should: {error.message[:500]}")
-    return errors.response(told, gateway=True)
+    unavailable = SandboxUnavailable(f"The sandbox's agent does not answer properly: {error.message[:500]}")
+    return errors.response(unavailable, gateway=True)

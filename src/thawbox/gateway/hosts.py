@@ -1,4 +1,4 @@
-"""Which sandbox and which program an address means: by host name if there is a domain, by path without."""
+"""Which sandbox and program an address stands for: by host name if there is a domain, else by path."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import re
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from thawbox.web import context as http_context
-from thawbox.web.addresses import PORTS_PATH, Place, place_of
+from thawbox.sandboxes.serving import ServingContext
+from thawbox.web.addresses import PORTS_PATH, parse_host
+from thawbox.web.context import header
 
-from .context import GatewayContext, token_of
-from .ports.access import Visit
+from .context import token_of
+from .ports.access import PortRequest
 from .ports.concurrency import Concurrency
 from .ports.forwarding import PortForwarding
 
@@ -19,43 +20,42 @@ _PATH = re.compile(PORTS_PATH.encode() + rb"([a-z0-9]{1,57})/([1-9][0-9]{0,4})(/
 
 
 class HostRouter:
-    """Sends requests for programs inside to them, and all others to the API of sandboxes.
+    """Passes requests for programs inside to them, and all others to the sandbox API.
 
-    At a sandbox's own host name that API is told in ``scope["state"]["addressed"]`` whose it is.
+    For a sandbox's own host name, ``scope["state"]["addressed"]`` is the sandbox's id.
     """
 
-    def __init__(self, app: ASGIApp, *, parts: GatewayContext, port_connections: Concurrency) -> None:
+    def __init__(self, app: ASGIApp, *, context: ServingContext, port_connections: Concurrency) -> None:
         self._app = app
-        self._parts = parts
-        self._ports = PortForwarding(parts, port_connections)
-        self._interface = Concurrency(parts.settings.sandbox_requests, "requests")
+        self._context = context
+        self._ports = PortForwarding(context, port_connections)
+        self._requests = Concurrency(context.settings.sandbox_requests, "requests")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        place = place_of(http_context.header(scope, b"host") or "", self._parts.settings)
-        raw = scope.get("raw_path") or scope["path"].encode()
-        if place is not None and place.port is not None:
-            await self._ports(Visit(scope, place, place.port, raw), receive, send)
-        elif place is None and (named := _PATH.fullmatch(raw)) and 0 < int(named[2]) < 65536:
-            visit = _visit_by_path(scope, named)
-            await self._ports(visit, receive, send)
+        host = parse_host(header(scope, b"host") or "", self._context.settings)
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        if host is not None and host.port is not None:
+            await self._ports(PortRequest(scope, host.sandbox_id, host.port, raw_path), receive, send)
+        elif host is None and (match := _PATH.fullmatch(raw_path)) and 0 < int(match[2]) < 65536:
+            await self._ports(_request_by_path(scope, match), receive, send)
         else:
             state = scope.setdefault("state", {})
-            if place is not None:
-                state["addressed"] = place.sandbox_id
-            # Whom the token opens; whether it is any good is for the API to say.
-            whose = self._parts.tokens.whose(token_of(HTTPConnection(scope)) or "")
-            if whose is None:
+            if host is not None:
+                state["addressed"] = host.sandbox_id
+            # Only names the sandbox; the API checks the token.
+            sandbox_id = self._context.tokens.whose(token_of(HTTPConnection(scope)) or "")
+            if sandbox_id is None:
                 await self._app(scope, receive, send)
                 return
-            with self._interface.hold(whose):
+            with self._requests.hold(sandbox_id):
                 await self._app(scope, receive, send)
 
 
-def _visit_by_path(scope: Scope, named: re.Match[bytes]) -> Visit:
-    sandbox_id, port = named[1].decode(), int(named[2])
+def _request_by_path(scope: Scope, match: re.Match[bytes]) -> PortRequest:
+    sandbox_id, port = match[1].decode(), int(match[2])
     prefix = f"{PORTS_PATH}{sandbox_id}/{port}"
-    return Visit(scope, Place(sandbox_id, port), port, named[3] or b"/", prefix)
+    return PortRequest(scope, sandbox_id, port, match[3] or b"/", prefix)

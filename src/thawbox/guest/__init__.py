@@ -1,12 +1,12 @@
-"""Talks to the agent inside a sandbox, from outside. This module is the whole interface; the files are its parts.
+"""The client of the agent in a sandbox. Use it as ``guest.run(...)``; ``reach`` and ``kernel`` are separate modules.
 
-One connection per operation. Cancelling a task closes its connection, which ends the command inside.
-Everything that a guest sends is bounded and checked, because it may be hostile.
+One connection per operation. Cancelling a task closes its connection, which ends the command inside. Everything that
+a sandbox sends is bounded and checked, because it may be hostile.
 
-What the agent refuses is a ``GuestError`` with the agent's code; silence or nonsense is a ``GuestFault``.
+If the agent refuses an operation, ``GuestError`` has the agent's code. If it does not answer, or its answer is not
+valid, that is a ``GuestFault``. ``operations`` lists what agents of each protocol version understand.
 """
 
-from .ask import ask_program
 from .channel import Endpoint, GuestError
 from .commands import (
     Completed,
@@ -46,7 +46,6 @@ __all__ = [
     "System",
     "Terminal",
     "Value",
-    "ask_program",
     "change_env",
     "command_status",
     "describe",

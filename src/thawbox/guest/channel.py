@@ -1,33 +1,33 @@
-"""One connection to the agent, from outside: frames in and out, bounded and checked."""
+"""One connection to the agent: frames in and out, bounded and checked."""
 
 import asyncio
 import contextlib
-import math
 import socket
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import Any, TypeVar
+from typing import Any
 
 from thawbox.agent import protocol
 from thawbox.errors import GuestFault, GuestUnreachable
 
-Object = dict[str, Any]
+from . import operations
+from .fields import Object, field, text_field
+
 CONNECT_S = 8.0
-"""Less than any operation may take, so that it is known whether a request was handed over."""
+"""Shorter than every operation's timeout, so that it is known whether a request was sent."""
 CONNECT_AGAIN_S = 1.0
-"""After which a connection that nobody has accepted is tried anew, from another port. An agent accepts at once, but
-about one connection in ten thousand stays unanswered for good, and the next one does not. Why is not known."""
+"""After this time without an answer, connecting is tried again from another port. An agent accepts at once, but about
+one connection in ten thousand is never answered, and the next one is. The cause is not known."""
 READ_AHEAD = 256 * 1024
-"""Bytes that may wait for us; twice as many, and we stop reading."""
+"""Bytes that are buffered; at twice as many, reading pauses."""
 QUICK_S = 10.0
-"""Until an operation that only looks something up must have been answered."""
-T = TypeVar("T", int, float, str, bool)
+"""Timeout of an operation that only looks something up."""
 
 
 class GuestError(Exception):
-    """The agent refused: ``code`` for programs, ``message`` for people."""
+    """The agent refused the operation: ``code`` for programs, ``message`` for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{message} ({code})")
@@ -44,48 +44,8 @@ class Endpoint:
     secret: str = dataclass_field(repr=False)
 
 
-def field(value: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """The field ``name`` of an answer, checked; a whole number passes as float.
-
-    Raises:
-        GuestFault: it is missing, of another type, not finite, or beyond 64 bits.
-    """
-    found: Any = value.get(name)
-    if kind is float and isinstance(found, int) and not isinstance(found, bool) and abs(found) < 2**63:
-        found = float(found)
-    wrong_bool = isinstance(found, bool) and kind is not bool
-    if not isinstance(found, kind) or wrong_bool or (isinstance(found, float) and not math.isfinite(found)):
-        raise GuestFault(f"the agent's answer has no proper {name!r}")
-    if isinstance(found, int) and abs(found) >= 2**63:
-        raise GuestFault(f"the agent's answer has a {name!r} that is too large")
-    return found
-
-
-def text_field(value: Mapping[str, Any], name: str) -> str:
-    """As ``field``, for text that answers hold; names of files, which may be any bytes, are not such.
-
-    Raises:
-        GuestFault: as ``field``, or it is no Unicode.
-    """
-    found = field(value, name, str)
-    if not is_unicode(found):
-        raise GuestFault(f"the agent's answer has a {name!r} that is no Unicode")
-    return found
-
-
-def is_unicode(text: str) -> bool:
-    """Whether ``text`` can be written as UTF-8: JSON can spell half a surrogate pair, which no answer can hold."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 class Channel:
-    """An open connection after its request. Made by ``connect``, which also closes it."""
+    """An open connection after its request. ``connect`` makes it and closes it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -94,7 +54,7 @@ class Channel:
         self._frames: list[protocol.Frame] = []
 
     async def send(self, kind: int, payload: bytes = b"") -> None:
-        """Send a frame; waits while the other side does not read.
+        """Send a frame; waits while the agent does not read.
 
         Raises:
             GuestFault: the connection is broken.
@@ -110,7 +70,7 @@ class Channel:
 
         Raises:
             GuestError: it is an ERROR.
-            GuestFault: there is none, or it is nonsense.
+            GuestFault: the agent closed the connection, or the frame is not valid.
         """
         while not self._frames:
             try:
@@ -121,7 +81,7 @@ class Channel:
             except OSError as error:
                 raise GuestFault(f"the agent closed the connection: {error}") from error
             except protocol.ProtocolError as error:
-                raise GuestFault(f"the agent sent nonsense: {error}") from error
+                raise GuestFault(f"the agent sent an invalid frame: {error}") from error
         kind, payload = self._frames.pop(0)
         if kind == protocol.ERROR:
             value = self.object(payload)
@@ -142,10 +102,14 @@ class Channel:
         return self.object(payload)
 
     async def expect_end(self) -> None:
-        """Wait until the agent has closed its side."""
+        """Wait until the agent has closed its side.
+
+        Raises:
+            GuestFault: it sends more, or breaks the connection.
+        """
         try:
             if self._frames or not self._decoder.empty or await self._reader.read(1):
-                raise GuestFault("the agent went on talking after its answer")
+                raise GuestFault("the agent sent more after its answer")
         except OSError as error:
             raise GuestFault(f"the agent closed the connection: {error}") from error
 
@@ -172,7 +136,7 @@ class Channel:
         try:
             return protocol.decode_object(payload)
         except protocol.ProtocolError as error:
-            raise GuestFault(f"the agent sent nonsense: {error}") from error
+            raise GuestFault(f"the agent sent an invalid payload: {error}") from error
 
     def json(self, payload: bytes) -> Any:
         """The JSON value in a payload.
@@ -183,18 +147,19 @@ class Channel:
         try:
             return protocol.decode_json(payload)
         except protocol.ProtocolError as error:
-            raise GuestFault(f"the agent sent nonsense: {error}") from error
+            raise GuestFault(f"the agent sent an invalid payload: {error}") from error
 
 
 @asynccontextmanager
 async def connect(endpoint: Endpoint, op: str, fields: Mapping[str, Any]) -> AsyncIterator[Channel]:
-    """A connection on which ``op`` has been requested; closed at the end of the block, whatever happens.
+    """A connection on which ``op`` has been requested; always closed at the end of the block.
 
     Fields that are None are not sent.
 
     Raises:
-        GuestUnreachable: nobody accepts it. GuestFault after that: what was requested may have been done.
-        GuestError: INVALID: the request is too long to be sent.
+        GuestUnreachable: the agent does not accept the connection. A GuestFault after that: the operation may have been
+            performed.
+        GuestError: INVALID: the request is too long. UNKNOWN_OPERATION: the agent is too old, with what to do.
     """
     try:
         present = {name: value for name, value in fields.items() if value is not None}
@@ -212,8 +177,12 @@ async def connect(endpoint: Endpoint, op: str, fields: Mapping[str, Any]) -> Asy
         detect_death(writer.get_extra_info("socket"))
         writer.write(request)
         yield Channel(reader, writer)
+    except GuestError as error:
+        if error.code != "UNKNOWN_OPERATION":
+            raise
+        raise GuestError(error.code, operations.unknown(op)) from error
     finally:
-        writer.transport.abort()  # nothing of ours is worth waiting for
+        writer.transport.abort()  # without waiting for unsent data
 
 
 async def _open(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -224,7 +193,10 @@ async def _open(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.Strea
 
 
 def detect_death(sock: socket.socket) -> None:
-    """A sandbox that dies takes its network stack with it and says no goodbye: 11 s of silence to probes is one."""
+    """Have the kernel break the connection after 11 s without answers to keep-alive probes.
+
+    A sandbox that dies takes its network stack with it, so its connections are not closed.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
@@ -239,14 +211,14 @@ async def upload(
     chunks: AsyncIterable[bytes] | bytes,
     end: Callable[[], Object] | None = None,
 ) -> Object:
-    """Request ``op``, send ``chunks`` as DATA and END, and take the RESULT.
+    """Request ``op``, send ``chunks`` as DATA and END, and return the RESULT.
 
     ``end`` is called after the last chunk; END carries what it returns.
 
-    The agent may refuse in the middle (no space left); then the rest is not sent.
+    The agent may refuse before the end (no space left); then the rest is not sent.
 
     Raises:
-        GuestError, GuestFault: see ``Channel.receive``. What ``chunks`` raises passes through.
+        GuestError, GuestFault: see ``Channel.receive``. Errors of ``chunks`` are not caught.
     """
     async with connect(endpoint, op, fields) as channel:
         answering = asyncio.create_task(channel.expect_object(protocol.RESULT))
@@ -278,8 +250,8 @@ async def _send_chunk(channel: Channel, chunk: bytes) -> None:
         await channel.send(protocol.DATA, chunk[at : at + protocol.BLOCK])
 
 
-async def ask(endpoint: Endpoint, op: str, fields: Object, timeout: float) -> Object:
-    """One request, one RESULT, and the end of the connection.
+async def call(endpoint: Endpoint, op: str, fields: Object, timeout: float) -> Object:
+    """Send one request and return its one RESULT. ``timeout`` in seconds.
 
     Raises:
         GuestError, GuestFault: see ``Channel.receive``.
@@ -292,10 +264,10 @@ async def ask(endpoint: Endpoint, op: str, fields: Object, timeout: float) -> Ob
 
 @asynccontextmanager
 async def deadline(seconds: float | None) -> AsyncIterator[None]:
-    """Within this block the agent must be done; ``seconds`` None: no limit.
+    """Limit the block to ``seconds``; None: no limit.
 
     Raises:
-        GuestFault: it was not.
+        GuestFault: the block took longer.
     """
     try:
         async with asyncio.timeout(seconds):

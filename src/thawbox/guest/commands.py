@@ -1,4 +1,4 @@
-"""Commands inside a sandbox, from outside; a part of ``client``."""
+"""Commands inside a sandbox."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from thawbox.agent import protocol
 from thawbox.errors import GuestFault
 
-from .channel import QUICK_S, Channel, Endpoint, GuestError, Object, ask, connect, deadline, field
+from .channel import QUICK_S, Channel, Endpoint, GuestError, call, connect, deadline
+from .fields import Object, field
 
 SLACK_S = 15.0
-"""How much later than promised a command's end may be reported."""
+"""How much later than its timeout a command's end may be reported."""
 
 
 OUTPUT_LIMIT = 16 * 1024 * 1024
@@ -20,7 +21,10 @@ OUTPUT_LIMIT = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Completed:
-    """A command that has ended. ``seconds`` is measured inside; ``pid`` is 0 if it could not be started."""
+    """A command that has ended. ``seconds`` is measured inside; ``pid`` is 0 if it could not be started.
+
+    ``exit_code`` and ``signal`` are as in ``Exit``; ``truncated``: a stream was longer than its limit.
+    """
 
     exit_code: int
     signal: int | None
@@ -57,7 +61,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Exit:
-    """The command's end; 128 + n after signal n, 124 after its timeout, 126 and 127 if it could not start."""
+    """The command's end. ``code``: 128 + n after signal n, 124 after its timeout, 126 or 127 if it could not start."""
 
     code: int
     signal: int | None
@@ -79,7 +83,7 @@ class Process:
         """0 if the program could not be started; ``Exit`` then says 126 or 127."""
 
     async def send_stdin(self, data: bytes) -> None:
-        """Give it input; waits while the command does not take it."""
+        """Send it input; waits while the command does not read it."""
         for at in range(0, len(data), protocol.CHUNK):
             await self._channel.send(protocol.STDIN, data[at : at + protocol.CHUNK])
 
@@ -88,7 +92,7 @@ class Process:
         await self._channel.send(protocol.STDIN_EOF)
 
     async def signal(self, number: int) -> None:
-        """A signal to its process group."""
+        """Send a signal to its process group."""
         await self._channel.send(protocol.SIGNAL, bytes([number]))
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -137,13 +141,13 @@ async def run(
 ) -> Completed:
     """Run a command to its end. ``timeout`` in seconds, ``output_limit`` in bytes per stream.
 
-    With ``result_limit`` (bytes) it gets one more descriptor, which ``THAWBOX_RESULT_FD`` names. With ``scratch`` it
-    gets a folder that goes with it, which ``THAWBOX_SCRATCH`` names. ``imports``: Python modules that the code seems to
-    need; an interpreter that has them and waits may then run it.
+    With ``result_limit`` (bytes) it gets one more descriptor, whose number is in ``THAWBOX_RESULT_FD``. With
+    ``scratch`` it gets a folder that is removed after it, whose path is in ``THAWBOX_SCRATCH``. ``imports``: Python
+    modules that the code seems to need; a warm interpreter that has imported them may then run it.
 
     Raises:
         GuestError: NO_CWD, UNKNOWN_USER, INVALID.
-        GuestFault: the agent is silent, or talks nonsense.
+        GuestFault: the agent does not answer, or its answer is not valid.
     """
     fields = _command(argv, shell, env, cwd, user, timeout, output_limit)
     fields.update(stdin=stdin is not None, result_limit=result_limit, scratch=scratch, imports=list(imports))
@@ -171,7 +175,7 @@ async def run(
                     )
                 kept = output[type(event)]
                 room = limits[type(event)] - len(kept)
-                cut = cut or len(event.data) > room  # only a lying agent, or a tiny limit
+                cut = cut or len(event.data) > room  # a hostile agent, or a limit below a frame's size
                 kept += event.data[:room]
         finally:
             if feeding is not None:
@@ -221,8 +225,7 @@ async def start(
     user: str | None = None,
     log: str | None = None,
 ) -> int:
-    """Start a command that goes on by itself, output to the file ``log`` inside (or nowhere); returns its
-    pid.
+    """Start a command that goes on by itself; returns its pid. Its output goes to the file ``log`` inside, or nowhere.
 
     Raises:
         GuestError: NOT_STARTED with the reason; NO_CWD, UNKNOWN_USER, INVALID.
@@ -231,8 +234,8 @@ async def start(
     fields.update(detach=True, log=log)
     async with deadline(QUICK_S), _process(endpoint, fields) as process:
         if process.pid == 0:
-            said = b"".join([event.data async for event in process if not isinstance(event, Exit)])
-            raise GuestError("NOT_STARTED", said.decode("utf-8", "replace").strip())
+            output = b"".join([event.data async for event in process if not isinstance(event, Exit)])
+            raise GuestError("NOT_STARTED", output.decode("utf-8", "replace").strip())
         return process.pid
 
 
@@ -242,7 +245,7 @@ async def command_status(endpoint: Endpoint, pid: int, *, timeout: float = QUICK
     Raises:
         GuestError: NO_PROCESS.
     """
-    answer = await ask(endpoint, "status", {"pid": pid}, timeout)
+    answer = await call(endpoint, "status", {"pid": pid}, timeout)
     return None if field(answer, "running", bool) else field(answer, "code", int)
 
 

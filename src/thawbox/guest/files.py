@@ -1,4 +1,4 @@
-"""Files inside a sandbox, from outside; a part of ``client``."""
+"""Files inside a sandbox."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -8,19 +8,20 @@ from typing import Any
 from thawbox.agent import protocol
 from thawbox.errors import GuestFault
 
-from .channel import QUICK_S, Endpoint, GuestError, Object, ask, connect, deadline, field, upload
+from .channel import QUICK_S, Endpoint, GuestError, call, connect, deadline, upload
+from .fields import Object, field
 
 UPLOAD_S = 3600.0
 
 
 LISTING_MAX = 200_000
-"""Most entries of one folder that we take."""
+"""Most entries of one folder that are accepted."""
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """State of a path: ``type`` is file, directory, symlink, fifo, socket or device; ``size`` in bytes;
-    ``mtime`` in seconds since 1970; ``target`` only of a symlink."""
+    """State of a path: ``type`` is file, directory, symlink, fifo, socket or device; ``size`` in bytes; ``mtime`` in
+    seconds since 1970; ``target`` only of a symlink."""
 
     type: str
     size: int
@@ -30,7 +31,7 @@ class FileInfo:
     mtime: float
     target: str | None = None
     leads_to: str | None = None
-    """Type of what a symlink leads to; None if it is none, or leads nowhere."""
+    """Type of the target of a symlink; None for other types, or if there is no target."""
     name: str | None = None
     """Only in a listing."""
 
@@ -85,8 +86,8 @@ async def receive_file(
 ) -> tuple[str, int]:
     """As ``write_file``, but ``path`` may be a folder, in which the file is called ``name``.
 
-    Without ``path``, the file waits in the folder ``staging``, and ``late_path`` is asked after the last chunk.
-    Returns where the file is, and its size.
+    Without ``path``, the file waits in the folder ``staging``, and ``late_path`` is called after the last chunk.
+    Returns the path of the file, and its size in bytes.
 
     Raises:
         GuestError, GuestFault: as ``write_file``.
@@ -109,7 +110,7 @@ async def place(
     permissions: str | None = None,
     timeout: float = UPLOAD_S,
 ) -> tuple[int, int]:
-    """One COPY step: ``chunks`` are a tar stream, not compressed. Returns how many files and bytes it held.
+    """One COPY step: ``chunks`` are an uncompressed tar stream. Returns its number of files and bytes.
 
     Raises:
         GuestError: COPY_FAILED with a sentence for the user; UNKNOWN_USER; an errno's name (ENOSPC).
@@ -126,11 +127,11 @@ async def stat(endpoint: Endpoint, path: str, *, follow: bool = False, timeout: 
     Raises:
         GuestError: NOT_FOUND or an errno's name.
     """
-    return _file_info(await ask(endpoint, "stat", {"path": path, "follow": follow}, timeout))
+    return _file_info(await call(endpoint, "stat", {"path": path, "follow": follow}, timeout))
 
 
 async def list_dir(endpoint: Endpoint, path: str, *, timeout: float = 60.0) -> list[FileInfo]:
-    """What is in a folder, by name.
+    """What is in a folder, sorted by name.
 
     Raises:
         GuestError: NOT_FOUND, ENOTDIR, or another errno's name.
@@ -140,7 +141,7 @@ async def list_dir(endpoint: Endpoint, path: str, *, timeout: float = 60.0) -> l
         async for payload in channel.stream():
             page = channel.json(payload)
             if not isinstance(page, list) or not all(isinstance(entry, dict) for entry in page):
-                raise GuestFault("the agent sent a listing that is not one")
+                raise GuestFault("the agent sent a listing that is not valid")
             entries += [_file_info(entry) for entry in page]
             if len(entries) > LISTING_MAX:
                 raise GuestError("TOO_LARGE", f"{path} has more than {LISTING_MAX} entries")
@@ -161,7 +162,7 @@ async def mkdir(
     Raises:
         GuestError: ALREADY_EXISTS, NOT_FOUND, or another errno's name.
     """
-    await ask(endpoint, "mkdir", {"path": path, "mode": mode, "parents": parents, "user": user}, timeout)
+    await call(endpoint, "mkdir", {"path": path, "mode": mode, "parents": parents, "user": user}, timeout)
 
 
 async def remove(endpoint: Endpoint, path: str, *, recursive: bool = False, timeout: float = 60.0) -> None:
@@ -170,7 +171,7 @@ async def remove(endpoint: Endpoint, path: str, *, recursive: bool = False, time
     Raises:
         GuestError: NOT_FOUND, ENOTEMPTY, or another errno's name.
     """
-    await ask(endpoint, "remove", {"path": path, "recursive": recursive}, timeout)
+    await call(endpoint, "remove", {"path": path, "recursive": recursive}, timeout)
 
 
 def _file_info(value: Mapping[str, Any]) -> FileInfo:

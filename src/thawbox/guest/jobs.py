@@ -1,4 +1,4 @@
-"""Commands inside a sandbox that nobody waits for, from outside; a part of ``client``."""
+"""Background jobs inside a sandbox."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,33 +6,22 @@ from typing import Any
 
 from thawbox.errors import GuestFault
 
-from .channel import (
-    QUICK_S,
-    Endpoint,
-    GuestError,
-    Object,
-    ask,
-    connect,
-    deadline,
-    field,
-    is_unicode,
-    text_field,
-    upload,
-)
+from .channel import QUICK_S, Endpoint, GuestError, call, connect, deadline, upload
+from .fields import Object, field, is_unicode, text_field
 from .files import read_file
 
 JOBS_MAX = 1000
-"""Most jobs of one sandbox that we take; the agent keeps fewer."""
+"""Most jobs of one sandbox that are accepted; the agent keeps fewer."""
 SEND_S = 60.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as its agent reports it. Times are seconds since 1970, ``seconds`` how long it has run."""
+    """A job as its agent reports it. Times are seconds since 1970; ``seconds`` is how long it has run."""
 
     id: str
     meta: Mapping[str, Any]
-    """What was given to ``start_job``, if the agent is honest."""
+    """The argument of ``start_job``, unless the sandbox is hostile."""
     pid: int
     started: float
     ended: float | None
@@ -43,10 +32,10 @@ class Job:
     timed_out: bool
     truncated: bool
     stdout: str
-    """The end of what it wrote."""
+    """The end of its output."""
     stderr: str
     log: str
-    """Path inside of its output, without ``.out`` or ``.err``."""
+    """Path of its output inside, without ``.out`` or ``.err``."""
 
 
 async def start_job(
@@ -63,9 +52,9 @@ async def start_job(
     scratch: bool = False,
     imports: Sequence[str] = (),
 ) -> tuple[int, float]:
-    """Start a command that goes on by itself; returns its pid (0: it could not be started) and the time.
+    """Start a command that goes on by itself; returns its pid (0: it could not be started) and when (since 1970).
 
-    The agent ends it after ``timeout`` seconds. ``job_id`` is up to 64 letters and digits. ``imports`` as in ``run``.
+    The agent kills it after ``timeout`` seconds. ``job_id`` is up to 64 letters and digits. ``imports`` as in ``run``.
 
     Raises:
         GuestError: TOO_MANY, EXISTS, NO_CWD, UNKNOWN_USER, INVALID, EAGAIN or another errno's name.
@@ -83,7 +72,7 @@ async def start_job(
         "imports": list(imports),
     }
     if stdin is None:
-        answer = await ask(endpoint, "job", fields, QUICK_S)
+        answer = await call(endpoint, "job", fields, QUICK_S)
     else:
         async with deadline(SEND_S):
             answer = await upload(endpoint, "job", fields, stdin)
@@ -91,7 +80,7 @@ async def start_job(
 
 
 async def list_jobs(endpoint: Endpoint, *, timeout: float = QUICK_S) -> list[Job]:
-    """Every job that runs, and those that ended within the last hour, oldest first."""
+    """Every job that runs, and those that ended within the last hour, by age, oldest first."""
     return await _report(endpoint, {}, timeout)
 
 
@@ -105,7 +94,7 @@ async def read_job(
     """
     found = await _report(endpoint, {"id": job_id}, timeout)
     if len(found) != 1:
-        raise GuestFault("the agent reports another number of jobs than one")
+        raise GuestFault("the agent reported more or fewer jobs than one")
     if output_limit is None:
         return found[0]
     async with deadline(SEND_S):
@@ -122,7 +111,7 @@ async def kill(
     Raises:
         GuestError: NO_PROCESS.
     """
-    return field(await ask(endpoint, "kill", {"id": job_id, "pid": pid}, timeout), "killed", bool)
+    return field(await call(endpoint, "kill", {"id": job_id, "pid": pid}, timeout), "killed", bool)
 
 
 async def _report(endpoint: Endpoint, fields: Object, timeout: float) -> list[Job]:
@@ -140,7 +129,7 @@ def _job(value: Object) -> Job:
     if not isinstance(meta, dict) or not all(
         is_unicode(text) for text in meta.values() if isinstance(text, str)
     ):
-        raise GuestFault("the agent's answer has no proper 'meta'")
+        raise GuestFault("the agent's answer has no valid 'meta'")
     return Job(
         id=text_field(value, "id"),
         meta=meta,
@@ -159,8 +148,8 @@ def _job(value: Object) -> Job:
 
 
 def _moment(seconds: float) -> float:
-    if not 0 <= seconds < 2**35:  # beyond it no calendar can say it
-        raise GuestFault("the agent's answer has a time that is none")
+    if not 0 <= seconds < 2**35:  # beyond the years that datetime can represent
+        raise GuestFault("the agent's answer has a time that is out of range")
     return seconds
 
 
@@ -173,6 +162,6 @@ async def _output(endpoint: Endpoint, path: str, limit: int) -> str:
                 if len(data) > limit:
                     break
     except GuestError as error:
-        if error.code != "NOT_FOUND":  # forgotten meanwhile
+        if error.code != "NOT_FOUND":  # dropped meanwhile
             raise
     return bytes(data[:limit]).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""The IPython kernel of a sandbox, from outside. ``python/kernel.py`` is what owns it inside."""
+"""The IPython kernel of a sandbox. ``agent/python/kernel.py`` owns it inside."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from thawbox.agent_image import MOUNT_POINT
 
-from .ask import ask_program
 from .channel import QUICK_S, Endpoint, GuestError, deadline
 from .commands import Completed, run
+from .unix_socket import request_program
 
 SOCKET = "/tmp/thawbox-kernel-{uid}/kernel.sock"
 PROGRAM = f"{MOUNT_POINT}/python/kernel.py"
@@ -18,11 +18,11 @@ NO_IPYKERNEL = 3
 """Exit status of ``start_kernel``'s command if the template's Python lacks it."""
 START_S = 90.0
 SLACK_S = 90.0
-"""A cell may wait as long as it may run; then it is given up, and the kernel may have to start again."""
+"""A cell may wait as long as it may run; after that the kernel may have to be started again."""
 
 
 async def start_kernel(endpoint: Endpoint, *, user: str | None, cwd: str, wait: bool) -> Completed:
-    """Make sure that the kernel runs; with ``wait``, that it can run code. What came of it is in the exit code.
+    """Start the kernel unless it runs; with ``wait``, return when it can run code. The exit code is ``kernel.py``'s.
 
     Raises:
         GuestError, GuestFault: see ``run``.
@@ -40,14 +40,15 @@ async def start_kernel(endpoint: Endpoint, *, user: str | None, cwd: str, wait: 
 async def run_cell(
     endpoint: Endpoint, *, user: str | None, sandbox: str, code: str, timeout: float, env: Mapping[str, str]
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The events of a cell, as ``python/kernel.py`` tells them; unchecked. Closing the iterator interrupts the cell.
+    """Run a cell; yields its events as ``kernel.py`` sends them, unchecked. Closing the iterator interrupts the cell.
 
     Raises:
-        GuestError: NOT_LISTENING: there is no kernel. INVALID: the code is too long. NONSENSE: see ``ask_program``.
-        GuestFault: the agent is silent, or the cell takes longer than it may.
+        GuestError: NOT_LISTENING: there is no kernel. INVALID: the code is too long. NONSENSE: see
+            ``request_program``.
+        GuestFault: the agent does not answer, or the cell takes longer than it may.
     """
     question = {"op": "execute", "code": code, "timeout": timeout, "env": dict(env), "sandbox": sandbox}
-    async with deadline(2 * timeout + SLACK_S), aclosing(_ask(endpoint, question, user)) as events:
+    async with deadline(2 * timeout + SLACK_S), aclosing(_request(endpoint, question, user)) as events:
         async for event in events:
             yield event
 
@@ -59,7 +60,7 @@ async def kernel_status(endpoint: Endpoint, *, user: str | None) -> dict[str, An
         GuestError, GuestFault: see ``run_cell``.
     """
     try:
-        async with deadline(QUICK_S), aclosing(_ask(endpoint, {"op": "status"}, user)) as answers:
+        async with deadline(QUICK_S), aclosing(_request(endpoint, {"op": "status"}, user)) as answers:
             async for answer in answers:
                 return answer
     except GuestError as error:
@@ -69,7 +70,7 @@ async def kernel_status(endpoint: Endpoint, *, user: str | None) -> dict[str, An
     return None
 
 
-def _ask(
+def _request(
     endpoint: Endpoint, question: Mapping[str, Any], user: str | None
 ) -> AsyncGenerator[dict[str, Any], None]:
-    return ask_program(endpoint, SOCKET, question, user=user)
+    return request_program(endpoint, SOCKET, question, user=user)

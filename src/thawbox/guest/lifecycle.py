@@ -1,16 +1,23 @@
-"""The agent's own life: it answers, gets its identity, prepares for a freeze, forgets."""
+"""The agent itself: whether it answers, its sandbox's identity, preparing for a freeze, forgetting a sandbox."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from thawbox.errors import GuestFault
 
-from .channel import QUICK_S, Endpoint, GuestError, Object, ask, deadline
+from .channel import QUICK_S, Endpoint, GuestError, call, deadline
+from .fields import Object, field
 
 
 async def ping(endpoint: Endpoint, *, timeout: float = QUICK_S) -> Object:
-    """``pid``, ``uptime`` (seconds) and ``time`` (seconds since 1970) of the agent."""
-    return await ask(endpoint, "ping", {}, timeout)
+    """``pid``, ``uptime`` (seconds), ``time`` (seconds since 1970) and protocol ``version`` of the agent.
+
+    The version is 0 for agents from before versions were counted (see ``operations``).
+    """
+    answer = await call(endpoint, "ping", {}, timeout)
+    if "version" in answer:
+        field(answer, "version", int)
+    return {"version": 0, **answer}
 
 
 async def wait_ready(
@@ -19,18 +26,18 @@ async def wait_ready(
     """Return as soon as the agent answers: to ``greet`` if given (it may be called often), else to ``ping``.
 
     Raises:
-        GuestFault: it has not within ``timeout`` seconds, or it refuses us.
+        GuestFault: it has not answered within ``timeout`` seconds, or it refuses the request.
     """
-    ask = greet if greet is not None else lambda: ping(endpoint, timeout=1.0)
+    attempt = greet if greet is not None else lambda: ping(endpoint, timeout=1.0)
     pause = 0.001
     last: Exception | None = None
     try:
         async with asyncio.timeout(timeout):
             while True:
                 try:
-                    await ask()
+                    await attempt()
                 except GuestError as error:
-                    raise GuestFault(f"the agent at {endpoint.host} refuses us: {error}") from error
+                    raise GuestFault(f"the agent at {endpoint.host} refuses the request: {error}") from error
                 except GuestFault as error:
                     last = error
                 else:
@@ -54,9 +61,9 @@ async def init(
     resolv_conf: str | None = None,
     timeout: float = QUICK_S,
 ) -> None:
-    """Give the sandbox its identity. ``env`` lies on top of ``template_env``; ``env_add`` adds to it.
+    """Give the sandbox its identity. ``env`` overrides ``template_env``; ``env_add`` is added to ``env``.
 
-    ``hosts``, ``hostname_file`` and ``resolv_conf`` are whole files; None leaves things as they are.
+    ``hosts``, ``hostname_file`` and ``resolv_conf`` are the contents of files. None leaves things as they are.
     """
     fields: Object = {
         "env": None if env is None else dict(env),
@@ -67,29 +74,29 @@ async def init(
         "hostname_file": hostname_file,
         "resolv_conf": resolv_conf,
     }
-    await ask(endpoint, "init", fields, timeout)
+    await call(endpoint, "init", fields, timeout)
 
 
 async def quiesce(endpoint: Endpoint, *, timeout: float = 60.0) -> None:
-    """Make the guest ready for the freeze. When this returns, the agent has no connection open for us."""
-    await ask(endpoint, "quiesce", {}, timeout)
+    """Prepare the sandbox for the freeze. After this returns, the agent has no open connection."""
+    await call(endpoint, "quiesce", {}, timeout)
 
 
 async def renew(endpoint: Endpoint, *, timeout: float = 10.0) -> None:
-    """Have the agent forget all that it was told, the secret too; returns when it listens again.
+    """Have the agent forget everything that it was sent, the secret too; returns when it listens again.
 
     Raises:
-        GuestError: UNKNOWN_OPERATION: the agent is too old for that.
-        GuestFault: it does not.
+        GuestError: UNKNOWN_OPERATION: the agent is too old.
+        GuestFault: it does not listen again within ``timeout`` seconds.
     """
-    await ask(endpoint, "renew", {}, timeout)
+    await call(endpoint, "renew", {}, timeout)
     async with deadline(timeout):
         while True:
             try:
-                await ask(endpoint, "ping", {}, timeout)
+                await call(endpoint, "ping", {}, timeout)
             except GuestError:
-                return  # it listens, and does not know us
+                return  # it listens, and the old secret is not valid any more
             except GuestFault:
                 await asyncio.sleep(0.01)
             else:
-                await asyncio.sleep(0.01)  # it is the old one still
+                await asyncio.sleep(0.01)  # it is still the old agent

@@ -1,4 +1,4 @@
-"""What system a sandbox is and what runs in it, from outside; a part of ``client``."""
+"""The system inside a sandbox, and what runs in it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.errors import GuestFault
 
-from .channel import QUICK_S, Endpoint, Object, ask, connect, deadline, field, text_field
+from .channel import QUICK_S, Endpoint, call, connect, deadline
+from .fields import Object, field, text_field
 
 PROCESSES_MAX = 5000
 
 
 @dataclass(frozen=True)
 class System:
-    """What /etc/os-release (whole), uname and /proc/cpuinfo say."""
+    """From /etc/os-release (its whole text), /etc/timezone, uname and /proc/cpuinfo."""
 
     os_release: str
     timezone: str
@@ -22,7 +23,7 @@ class System:
     hostname: str
     cpu_model: str
     programs: tuple[str, ...]
-    """Of those that were asked for: the ones that are there."""
+    """Those of the requested programs that are in its PATH."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class ProcessInfo:
 
 async def describe(endpoint: Endpoint, names: Sequence[str] = (), *, timeout: float = QUICK_S) -> System:
     """The system, and which of the programs ``names`` are in its PATH."""
-    answer = await ask(endpoint, "describe", {"names": list(names)}, timeout)
+    answer = await call(endpoint, "describe", {"names": list(names)}, timeout)
     programs = answer.get("programs")
     if not isinstance(programs, list):
-        raise GuestFault("the agent's answer has no proper 'programs'")
+        raise GuestFault("the agent's answer has no valid 'programs'")
     return System(
         os_release=text_field(answer, "os_release"),
         timezone=text_field(answer, "timezone"),
@@ -58,13 +59,13 @@ async def describe(endpoint: Endpoint, names: Sequence[str] = (), *, timeout: fl
 
 
 async def list_processes(endpoint: Endpoint, *, timeout: float = QUICK_S) -> list[ProcessInfo]:
-    """Every process, by pid."""
+    """Every process, sorted by pid."""
     found: list[ProcessInfo] = []
     async with deadline(timeout), connect(endpoint, "processes", {}) as channel:
         async for payload in channel.stream():
             page = channel.json(payload)
             if not isinstance(page, list) or not all(isinstance(entry, dict) for entry in page):
-                raise GuestFault("the agent sent a list of processes that is not one")
+                raise GuestFault("the agent sent a list of processes that is not valid")
             found += [_process(entry) for entry in page]
             if len(found) > PROCESSES_MAX:
                 raise GuestFault(f"the agent reports more than {PROCESSES_MAX} processes")
@@ -87,7 +88,7 @@ def _process(value: Object) -> ProcessInfo:
 
 async def probe(endpoint: Endpoint, kind: str, target: int | str, *, timeout: float = QUICK_S) -> bool:
     """Whether a ``port`` accepts connections, a ``file`` exists, or a ``process`` of that name runs."""
-    return field(await ask(endpoint, "probe", {"kind": kind, "target": target}, timeout), "ok", bool)
+    return field(await call(endpoint, "probe", {"kind": kind, "target": target}, timeout), "ok", bool)
 
 
 def url_probe_argv(url: str) -> tuple[str, ...]:
@@ -106,7 +107,7 @@ def url_probe_argv(url: str) -> tuple[str, ...]:
 async def usage(endpoint: Endpoint, *, timeout: float = QUICK_S) -> Object:
     """``memory_total``, ``memory_used``, ``disk_total``, ``disk_used`` (bytes), ``load`` (1, 5, 15 minutes),
     ``cpus``, ``processes``."""
-    answer = await ask(endpoint, "usage", {}, timeout)
+    answer = await call(endpoint, "usage", {}, timeout)
     for name in ("memory_total", "memory_used", "disk_total", "disk_used", "cpus", "processes"):
         field(answer, name, int)
     load = answer.get("load")

@@ -1,4 +1,4 @@
-"""Connections from outside to programs inside: directly if they listen on every address, else by the agent."""
+"""Connections to programs inside: directly if they listen on every address, else through the agent."""
 
 import asyncio
 import socket
@@ -12,20 +12,20 @@ from .channel import Channel, Endpoint, GuestError, connect, detect_death
 
 DIRECT_S = 3.0
 DIAL_S = 8.0
-"""The agent tries two addresses."""
+"""Seconds; the agent tries two addresses."""
 PIECE = 64 * 1024
 
 
 class NothingListens(Exception):
-    """Nobody inside accepts connections at this port."""
+    """No program inside accepts connections at this port."""
 
 
 @asynccontextmanager
 async def reach(endpoint: Endpoint, port: int) -> AsyncIterator[socket.socket]:
-    """A connected, non-blocking stream socket to ``port`` inside; closed at the end of the block, whatever happens.
+    """A connected, non-blocking stream socket to ``port`` inside; always closed at the end of the block.
 
-    Programs that listen on loopback alone are reached by way of the agent (``dial``); their bytes then pass through
-    this process once more.
+    Programs that listen on loopback alone are reached through the agent (``dial``); their bytes then pass through this
+    process a second time.
 
     Raises:
         NothingListens: there is no program at this port.
@@ -41,7 +41,7 @@ async def reach(endpoint: Endpoint, port: int) -> AsyncIterator[socket.socket]:
 
 
 async def _direct(host: str, port: int) -> socket.socket | None:
-    """None: nobody listens at the sandbox's own address."""
+    """A connection to the sandbox's own address; None: no program listens there."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -67,7 +67,7 @@ async def _dialled(endpoint: Endpoint, port: int) -> AsyncIterator[socket.socket
         except GuestError as error:
             if error.code == "NOT_LISTENING":
                 raise NothingListens from error
-            raise GuestFault(f"the agent dials no port: {error}") from error
+            raise GuestFault(f"the agent cannot connect to the port: {error}") from error
         except TimeoutError:
             raise GuestFault(f"the agent did not answer within {DIAL_S:g} s") from None
         ours, theirs = socket.socketpair()
@@ -88,7 +88,7 @@ async def _dialled(endpoint: Endpoint, port: int) -> AsyncIterator[socket.socket
 
 async def _inward(theirs: socket.socket, channel: Channel) -> None:
     loop = asyncio.get_running_loop()
-    # A broken end of ours or the agent's shows on the other way, to whoever reads there.
+    # If either end is broken, the other direction reports it to its reader.
     with suppress(OSError, GuestFault):
         while data := await loop.sock_recv(theirs, PIECE):
             await channel.send(protocol.DATA, data)
@@ -103,5 +103,5 @@ async def _outward(channel: Channel, theirs: socket.socket) -> None:
                 await loop.sock_sendall(theirs, data)
             theirs.shutdown(socket.SHUT_WR)
         except (GuestFault, GuestError):
-            # Broken off is not ended: both ways are shut, so that whoever still writes notices.
+            # The connection broke: shut down both directions, so that a writer notices too.
             theirs.shutdown(socket.SHUT_RDWR)

@@ -1,19 +1,20 @@
-"""Terminals inside a sandbox, from outside; a part of ``client``."""
+"""Terminals inside a sandbox."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from thawbox.agent import protocol
 
-from .channel import QUICK_S, Endpoint, connect, deadline, field
+from .channel import QUICK_S, Endpoint, connect, deadline
 from .commands import Process
+from .fields import field
 
 
 class Terminal(Process):
     """A program on a terminal. Its output comes as ``Stdout``; ``send_stdin`` types."""
 
     async def resize(self, rows: int, cols: int) -> None:
-        """Set the size and tell the programs; sizes that are none are ignored."""
+        """Set the size and notify the programs; a size that is not possible is ignored."""
         if 0 < rows < 65536 and 0 < cols < 65536:
             await self._channel.send(protocol.RESIZE, rows.to_bytes(2, "big") + cols.to_bytes(2, "big"))
 
@@ -33,7 +34,7 @@ async def open_terminal(
 
     Raises:
         GuestError: NO_CWD, UNKNOWN_USER, INVALID.
-        GuestFault: the agent is silent, or talks nonsense.
+        GuestFault: the agent does not answer, or its answer is not valid.
     """
     fields = {
         "rows": rows,

@@ -1,4 +1,4 @@
-"""Changes of files inside a sandbox, from outside; a part of ``client``."""
+"""Changes of files inside a sandbox."""
 
 import json
 from collections.abc import AsyncIterator
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from thawbox.agent import protocol
 from thawbox.errors import GuestFault
 
-from .channel import QUICK_S, Endpoint, GuestError, connect, deadline, field
+from .channel import QUICK_S, Endpoint, GuestError, connect, deadline
 from .commands import Exit, Process
+from .fields import field
 
 LINE_MAX = 64 * 1024
 _EVENTS = frozenset(("created", "modified", "deleted", "renamed"))
@@ -19,7 +20,7 @@ _EVENTS = frozenset(("created", "modified", "deleted", "renamed"))
 class Change:
     """``event``: created, modified, deleted or renamed; ``time`` in seconds since 1970, by the guest's clock.
 
-    ``old_path`` only of what was renamed. ``overflow``: there was more than could be told.
+    ``old_path`` only of what was renamed. ``overflow``: some changes were lost.
     """
 
     event: str
@@ -30,7 +31,7 @@ class Change:
 
 
 class Watch:
-    """What changes below a path. Iterate; it ends when the path itself has gone."""
+    """Changes below a path. Iterate; it ends when the path itself has been removed."""
 
     def __init__(self, process: Process) -> None:
         self._lines = _lines(process)
@@ -38,7 +39,11 @@ class Watch:
         """``inotify``, or polling with the reason."""
 
     async def begin(self) -> None:
-        """Wait until nothing is missed any more."""
+        """Wait until every change is seen.
+
+        Raises:
+            GuestError: NOT_WATCHED.
+        """
         async with deadline(QUICK_S):
             first = await anext(self._lines, None)
         if first is None:
@@ -53,7 +58,7 @@ class Watch:
         old = line.get("old_path")
         event = field(line, "event", str)
         if event not in _EVENTS:
-            raise GuestFault("the watcher said something that is no change")
+            raise GuestFault("the watcher sent an unknown event")
         return Change(
             event=event,
             path=field(line, "path", str),
@@ -70,24 +75,24 @@ async def _lines(process: Process) -> AsyncIterator[dict[str, object]]:
             return
         *whole, rest = (rest + event.data).split(b"\n")
         if len(rest) > LINE_MAX:
-            raise GuestFault("the watcher sent an endless line")
+            raise GuestFault(f"the watcher sent a line longer than {LINE_MAX} bytes")
         for line in whole:
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise GuestFault(f"the watcher sent nonsense: {error}") from error
+                raise GuestFault(f"the watcher sent an invalid line: {error}") from error
             if not isinstance(value, dict):
-                raise GuestFault("the watcher sent nonsense")
+                raise GuestFault("the watcher sent a line that is not a JSON object")
             yield value
 
 
 @asynccontextmanager
 async def watch_folder(endpoint: Endpoint, path: str) -> AsyncIterator[Watch]:
-    """Changes at and below ``path``; within the block nothing is missed that the kernel can tell.
+    """Changes at and below ``path``; within the block none is missed that the kernel reports.
 
     Raises:
         GuestError: NOT_FOUND or another errno's name.
-        GuestFault: the agent is silent, or talks nonsense.
+        GuestFault: the agent does not answer, or its answer is not valid.
     """
     async with connect(endpoint, "watch", {"path": path}) as channel:
         async with deadline(QUICK_S):

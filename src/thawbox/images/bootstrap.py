@@ -15,10 +15,11 @@ import shutil
 import time
 from pathlib import Path
 
+from thawbox import processes
 from thawbox.errors import BuildError
 from thawbox.settings import Settings
 
-from . import manifest, npm, process, release, scratch
+from . import manifest, npm, release, scratch
 from .definitions import Definition, find, names
 from .reference import parse
 from .release import Release
@@ -82,7 +83,7 @@ async def fetch(
     debs = settings.state / "cache" / "apt" / definition.suite
     debs.mkdir(parents=True, exist_ok=True)
     async with scratch.folder(settings) as folder:
-        env = process.plain_environment(
+        env = processes.plain_environment(
             TMPDIR=str(folder),
             THAWBOX_FILES=str(_FILES),
             THAWBOX_DEBS=str(debs),
@@ -131,10 +132,12 @@ async def _run(args: list[str], env: dict[str, str], settings: Settings, log: Lo
             log(line[3:])
 
     try:
-        ended = await process.run(args, timeout_s=FETCH_TIMEOUT_S, env=env, line=tell)
-    except FileNotFoundError as missing:
-        raise BuildError(f"the program {missing} is not installed: run scripts/setup") from None
-    except process.TimedOut:
+        ended = await processes.run(
+            args, timeout_s=FETCH_TIMEOUT_S, check=False, env=env, line=tell, die_with_parent=True
+        )
+    except processes.ProgramMissing as missing:
+        raise BuildError(missing.message) from None
+    except processes.TimedOut:
         raise BuildError(f"the base image was not made within {FETCH_TIMEOUT_S} s") from None
     if ended.status:
         said = [line for line in ended.tail if line.startswith("E: ")] or list(ended.tail)
@@ -151,7 +154,7 @@ def _keyring() -> Path:
 
 async def _apt_options(folder: Path) -> Path:
     """This machine's apt settings for proxies, CAs and the like, as a file: a proxy may hold a password."""
-    dumped = await process.run(["apt-config", "dump"], timeout_s=30)
+    dumped = await processes.run(["apt-config", "dump"], timeout_s=30, check=False)
     lines = [line for line in dumped.stdout.decode(errors="replace").splitlines() if _APT_OPTIONS.match(line)]
     lines.append('Acquire::Languages "none";')
     for option, path in (("netrc", "/etc/apt/auth.conf"), ("netrcparts", "/etc/apt/auth.conf.d")):

@@ -17,7 +17,7 @@ _OPTIONS = re.compile(r"\[[^\]]*\]")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AptSource:
     """One ``deb`` source of apt: addresses and suites."""
 
     uris: tuple[str, ...]
@@ -94,9 +94,9 @@ def from_lines(lines: Iterable[str], suite: str) -> Mirror | None:
     return Mirror(found[""], found.get("-updates"), found.get("-security")) if "" in found else None
 
 
-def host_entries(apt: Path) -> list[Entry]:
+def host_entries(apt: Path) -> list[AptSource]:
     """All ``deb`` sources below an /etc/apt, in apt's order."""
-    entries: list[Entry] = []
+    entries: list[AptSource] = []
     for file in (apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))):
         try:
             text = file.read_text(errors="replace")
@@ -109,17 +109,17 @@ def host_entries(apt: Path) -> list[Entry]:
     return entries
 
 
-def one_line(text: str) -> list[Entry]:
+def one_line(text: str) -> list[AptSource]:
     """Read the one-line format: ``deb [options] uri suite components…``."""
     entries = []
     for line in text.splitlines():
         words = _OPTIONS.sub(" ", line.partition("#")[0]).split()
         if len(words) >= 3 and words[0] == "deb":
-            entries.append(Entry((words[1],), (words[2],)))
+            entries.append(AptSource((words[1],), (words[2],)))
     return entries
 
 
-def deb822(text: str) -> list[Entry]:
+def deb822(text: str) -> list[AptSource]:
     """Read the format of ``.sources`` files: paragraphs of ``Field: values``."""
     entries = []
     for paragraph in re.split(r"\n[ \t]*\n", text):
@@ -129,7 +129,7 @@ def deb822(text: str) -> list[Entry]:
             "false",
         )
         if wanted and fields.get("uris") and fields.get("suites"):
-            entries.append(Entry(tuple(fields["uris"]), tuple(fields["suites"])))
+            entries.append(AptSource(tuple(fields["uris"]), tuple(fields["suites"])))
     return entries
 
 

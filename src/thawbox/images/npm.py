@@ -9,9 +9,10 @@ import os
 import time
 from pathlib import Path
 
+from thawbox import processes
 from thawbox.settings import Settings
 
-from . import process, scratch
+from . import scratch
 from .definitions import NPM
 from .values import Log
 
@@ -44,12 +45,17 @@ async def _fetch(target: Path, settings: Settings) -> str | None:
     async with scratch.folder(settings) as folder:
         args = ["npm", "pack", f"npm@{NPM}", "--pack-destination", str(folder), "--loglevel=error"]
         try:
-            ended = await process.run(
-                args, timeout_s=_TIMEOUT_S, env=process.plain_environment(**chosen), cwd=str(folder)
+            ended = await processes.run(
+                args,
+                timeout_s=_TIMEOUT_S,
+                check=False,
+                env=processes.plain_environment(**chosen),
+                cwd=folder,
+                die_with_parent=True,
             )
-        except FileNotFoundError:
+        except processes.ProgramMissing:
             return "it is not installed"
-        except process.TimedOut:
+        except processes.TimedOut:
             return f"no answer within {_TIMEOUT_S} s"
         packed = list(folder.glob("npm-*.tgz"))
         if ended.status or len(packed) != 1:

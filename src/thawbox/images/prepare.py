@@ -54,11 +54,12 @@ async def prepare_root(root: Path) -> None:
         BuildError: the tree resists (a read-only file system, no space left).
     """
     # Not imported at the top: the confined child needs none of it.
-    from . import process
+    from thawbox import processes
 
+    command = confined.command(__name__, str(root))
     try:
-        ended = await process.run(confined.command(__name__, str(root)), timeout_s=_SECONDS)
-    except process.TimedOut:
+        ended = await processes.run(command, timeout_s=_SECONDS, check=False, die_with_parent=True)
+    except processes.TimedOut:
         raise BuildError(f"the base image's root was not prepared within {_SECONDS} s") from None
     if ended.status:
         raise BuildError(f"the base image's root could not be prepared: {' '.join(ended.tail)}")

@@ -11,12 +11,13 @@ import os
 import time
 from pathlib import Path
 
+from thawbox import processes
 from thawbox.errors import BuildError
 from thawbox.settings import Settings
 
-from . import confined, credentials, manifest, process, scratch, skopeo, unpack
+from . import confined, credentials, manifest, scratch, skopeo, unpack
 from .reference import Reference, parse
-from .skopeo import Place, Skopeo
+from .skopeo import Repository, Skopeo
 from .values import FETCH_TIMEOUT_S, Credentials, ImageConfig, Log, ResolvedBase, SourceFailure
 
 NAME = "registry"
@@ -32,17 +33,17 @@ async def resolve(
 ) -> ResolvedBase:
     """Pin ``reference`` to the digest of this architecture's manifest. See ``source`` for the contract."""
     wanted = parse(reference)
-    place = place_of(wanted, settings, mirrored=credentials is None)
+    repository = repository_of(wanted, settings, mirrored=credentials is None)
     try:
         account = await _account(credentials, wanted, settings)
         async with scratch.folder(settings) as folder:
-            with skopeo.opened(place, folder, account, reply_s=settings.registry_timeout_s) as client:
+            with skopeo.opened(repository, folder, account, reply_s=settings.registry_timeout_s) as client:
                 document = _checked(await client.raw(wanted.suffix), wanted.digest)
         digest = manifest.choose(document) or _digest(document)
     except SourceFailure as failure:
         # With a login at hand, an image from elsewhere would not be what the owner meant.
         raise SourceFailure(failure.reason, final=failure.final or credentials is not None) from None
-    through = "" if place.host == wanted.host else f" through {place.host}"
+    through = "" if repository.host == wanted.host else f" through {repository.host}"
     return ResolvedBase(
         reference=str(wanted),
         digest=digest,
@@ -62,24 +63,24 @@ async def fetch(
 ) -> ImageConfig:
     """Download and unpack ``resolved`` into ``destination``. See ``source`` for the contract."""
     wanted = parse(resolved.reference)
-    place = place_of(wanted, settings, mirrored=not resolved.private)
+    repository = repository_of(wanted, settings, mirrored=not resolved.private)
     account = await _account(credentials if resolved.private else None, wanted, settings)
     limit = _limit(destination, settings)
     async with scratch.folder(settings) as folder:
-        with skopeo.opened(place, folder, account, reply_s=settings.registry_timeout_s) as client:
+        with skopeo.opened(repository, folder, account, reply_s=settings.registry_timeout_s) as client:
             document, config, blobs = await _download(client, resolved, folder, limit, settings, log)
         await _unpack(document, blobs, destination, limit, settings, log)
     return config
 
 
-def place_of(wanted: Reference, settings: Settings, *, mirrored: bool) -> Place:
+def repository_of(wanted: Reference, settings: Settings, *, mirrored: bool) -> Repository:
     """Which registry to ask. A user's login is for the host that the reference names and goes to no mirror."""
     mirror = None
     if mirrored:
         mirror = settings.registry_mirrors.get(wanted.host) or settings.registry_mirrors.get("*")
     host, _, path = (mirror or wanted.host).strip("/").partition("/")
-    repository = f"{path}/{wanted.repository}" if path else wanted.repository
-    return Place(host, repository, insecure=host in settings.registry_insecure)
+    full_path = f"{path}/{wanted.repository}" if path else wanted.repository
+    return Repository(host, full_path, insecure=host in settings.registry_insecure)
 
 
 async def _account(
@@ -145,8 +146,8 @@ async def _apply(blob: Path, destination: Path, used: int, limit: int, timeout_s
     script = 'set -o pipefail; "${@:3:$1}" < "$2" | "${@:$1+3}"'
     args = ["bash", "-c", script, "unpack", str(len(decompress)), str(blob), *decompress, *unpacker]
     try:
-        ended = await process.run(args, timeout_s=timeout_s)
-    except process.TimedOut:
+        ended = await processes.run(args, timeout_s=timeout_s, check=False, die_with_parent=True)
+    except processes.TimedOut:
         raise SourceFailure(f"not unpacked within {timeout_s} s") from None
     if ended.status == unpack.TOO_BIG:
         raise BuildError(f"the base image is too big unpacked: {_bound(limit)}")

@@ -12,9 +12,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from thawbox import processes
 from thawbox.settings import Settings
 
-from . import mirrors, process, scratch
+from . import mirrors, scratch
 from .mirrors import Mirror
 from .values import Log, SourceFailure
 
@@ -85,11 +86,11 @@ async def _default(suite: str, settings: Settings) -> Mirror:
             "mmdebstrap", "--quiet", "--mode=root", "--variant=custom", "--format=directory", "--skip=update,cleanup",
             '--setup-hook=cp "$1"/etc/apt/sources.list "$THAWBOX_ANSWER"', suite, str(folder / "root"),
         ]  # fmt: skip
-        env = process.plain_environment(THAWBOX_ANSWER=str(folder / "answer"), TMPDIR=str(folder))
+        env = processes.plain_environment(THAWBOX_ANSWER=str(folder / "answer"), TMPDIR=str(folder))
         try:
-            await process.run(args, timeout_s=30, env=env)
+            await processes.run(args, timeout_s=30, check=False, env=env, die_with_parent=True)
             answer = (folder / "answer").read_text()
-        except (FileNotFoundError, process.TimedOut):
+        except (processes.ProgramMissing, processes.TimedOut, FileNotFoundError):
             raise SourceFailure("mmdebstrap does not tell its default mirror: set debian_mirror") from None
     found = mirrors.from_lines(answer.splitlines(), suite)
     if not found:
@@ -110,11 +111,13 @@ async def _ask(mirror: Mirror, suite: str, settings: Settings, log: Log) -> Rele
         for role, address in wanted:
             args += [address, str(files[role])]
         try:
-            ended = await process.run(args, timeout_s=2 * settings.registry_timeout_s)
+            ended = await processes.run(
+                args, timeout_s=2 * settings.registry_timeout_s, check=False, die_with_parent=True
+            )
             said = "\n".join(ended.tail)
-        except FileNotFoundError:
+        except processes.ProgramMissing:
             raise SourceFailure(f"{_HELPER} is missing: this machine has no apt") from None
-        except process.TimedOut:
+        except processes.TimedOut:
             said = f"no answer within {2 * settings.registry_timeout_s} s"
         missing = {role: address for role, address in wanted if not files[role].exists()}
         for role, address in missing.items():

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import process
+from thawbox import processes
+
 from .credentials import authfile
 from .values import SourceFailure
 
@@ -17,24 +18,24 @@ _POLICY = Path("/etc/containers/policy.json")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a repository really is, after mirrors: ``host[:port]`` and the path below it."""
+class Repository:
+    """The repository that is asked, after mirrors: ``host[:port]`` and the path below it."""
 
     host: str
-    repository: str
+    path: str
     insecure: bool
 
     @property
     def name(self) -> str:
-        """``host/repository``"""
-        return f"{self.host}/{self.repository}"
+        """``host/path``"""
+        return f"{self.host}/{self.path}"
 
 
 class Skopeo:
     """skopeo with one login and one temporary folder, for one registry. Made by ``opened``."""
 
-    def __init__(self, place: Place, folder: Path, auth: Path, *, reply_s: int) -> None:
-        self._place = place
+    def __init__(self, repository: Repository, folder: Path, auth: Path, *, reply_s: int) -> None:
+        self._repository = repository
         self._folder = folder
         self._auth = auth
         self._reply_s = reply_s
@@ -46,7 +47,7 @@ class Skopeo:
             SourceFailure: with the reason in a sentence.
         """
         args = ["inspect", "--raw", *self._common("")]
-        return await self._run([*args, f"docker://{self._place.name}{suffix}"], self._reply_s)
+        return await self._run([*args, f"docker://{self._repository.name}{suffix}"], self._reply_s)
 
     async def download(self, digest: str, target: Path, *, largest: int, timeout_s: int) -> None:
         """Every layer and the config of the manifest ``digest``, checked against their digests, into ``target``.
@@ -57,11 +58,11 @@ class Skopeo:
             SourceFailure: with the reason in a sentence.
         """
         args = ["copy", "--quiet", "--remove-signatures", *self._common("src-")]
-        source, goal = f"docker://{self._place.name}@{digest}", f"dir:{target}"
+        source, goal = f"docker://{self._repository.name}@{digest}", f"dir:{target}"
         await self._run([*args, source, goal], timeout_s, limits=[f"--fsize={largest}"])
 
     def _common(self, prefix: str) -> list[str]:
-        verify = f"--{prefix}tls-verify={'false' if self._place.insecure else 'true'}"
+        verify = f"--{prefix}tls-verify={'false' if self._repository.insecure else 'true'}"
         return [f"--{prefix}authfile={self._auth}", verify]
 
     async def _run(self, args: list[str], timeout_s: int, limits: list[str] | None = None) -> bytes:
@@ -69,51 +70,59 @@ class Skopeo:
         if not _POLICY.exists():
             general.append("--insecure-policy")
         # Homes of other logins point into our folder: the server's user may be logged in somewhere.
-        env = process.plain_environment(
+        env = processes.plain_environment(
             **dict.fromkeys(
                 ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"), str(self._folder)
             )
         )
         limited = ["prlimit", *limits] if limits else []
         try:
-            ended = await process.run([*limited, "skopeo", *general, *args], timeout_s=timeout_s, env=env)
-        except process.TimedOut:
+            ended = await processes.run(
+                [*limited, "skopeo", *general, *args],
+                timeout_s=timeout_s,
+                check=False,
+                env=env,
+                die_with_parent=True,
+            )
+        except processes.TimedOut:
             raise SourceFailure(
-                f"{self._place.host} is unreachable (no answer within {timeout_s} s)"
+                f"{self._repository.host} is unreachable (no answer within {timeout_s} s)"
             ) from None
-        except FileNotFoundError as missing:
-            raise SourceFailure(f"the program {missing} is not installed: run scripts/setup") from None
+        except processes.ProgramMissing as missing:
+            raise SourceFailure(missing.message) from None
         if ended.status:
-            raise explain(self._place, " ".join(ended.tail))
+            raise explain(self._repository, " ".join(ended.tail))
         return ended.stdout
 
 
 @contextmanager
-def opened(place: Place, folder: Path, account: tuple[str, str] | None, *, reply_s: int) -> Iterator[Skopeo]:
-    """skopeo for ``place``; ``folder`` is a private temporary folder. ``reply_s`` bounds one question."""
+def opened(
+    repository: Repository, folder: Path, account: tuple[str, str] | None, *, reply_s: int
+) -> Iterator[Skopeo]:
+    """skopeo for ``repository``; ``folder`` is a private temporary folder. ``reply_s`` bounds one question."""
     os.chmod(folder, 0o700)
-    with authfile(folder, place.host, account) as auth:
-        yield Skopeo(place, folder, auth, reply_s=reply_s)
+    with authfile(folder, repository.host, account) as auth:
+        yield Skopeo(repository, folder, auth, reply_s=reply_s)
 
 
-def explain(place: Place, said: str) -> SourceFailure:
+def explain(repository: Repository, said: str) -> SourceFailure:
     """The reason in skopeo's last words, in our words."""
     text = said.lower()
     if _has(text, "no such host", "connection refused", "i/o timeout", "network is unreachable", "no route to host",
             "tls handshake timeout", "connection reset", "proxyconnect", "deadline exceeded", "server misbehaving",
             "temporary failure in name resolution", "connection timed out"):  # fmt: skip
-        return SourceFailure(f"{place.host} is unreachable ({_cause(said)})")
+        return SourceFailure(f"{repository.host} is unreachable ({_cause(said)})")
     if "http response to https client" in text:
         return SourceFailure(
-            f"{place.host} speaks plain HTTP: name it in the setting registry_insecure if that is meant to be"
+            f"{repository.host} speaks plain HTTP: name it in the setting registry_insecure if you trust it"
         )
     if _has(text, "x509:", "certificate"):
         return SourceFailure(
-            f"{place.host} shows a certificate that this machine does not trust ({_cause(said)})"
+            f"{repository.host} has a certificate that this machine does not trust ({_cause(said)})"
         )
     if _has(text, "toomanyrequests", "too many requests", "status code 429"):
         return SourceFailure(
-            f"{place.host} takes no more requests for now (too many): log in or come back later"
+            f"{repository.host} accepts no more requests for now (too many): log in, or try again later"
         )
     if _has(
         text,
@@ -123,21 +132,23 @@ def explain(place: Place, said: str) -> SourceFailure:
         "status code 401",
         " 401 ",
     ):
-        return SourceFailure(f"{place.host} wants another login for {place.repository} (401): give or check "
-                             "registry_credentials; a name that does not exist is also answered so")  # fmt: skip
+        return SourceFailure(
+            f"{repository.host} requires a login for {repository.path} (401): give registry_credentials or "
+            "correct them; registries answer the same for names that do not exist"
+        )
     if _has(text, "denied", "forbidden", "status code 403", " 403 "):
         return SourceFailure(
-            f"{place.host} denies access to {place.repository} (403): the login lacks the right to it"
+            f"{repository.host} denies access to {repository.path} (403): the login has no right to it"
         )
     if _has(
         text, "manifest unknown", "name unknown", "not found", "status code 404", " 404 ", "name_unknown"
     ):
-        return SourceFailure(f"{place.host} has no such image (404): check the name and the tag")
+        return SourceFailure(f"{repository.host} has no such image (404): check the name and the tag")
     if "no space left" in text:
         return SourceFailure("no space left for the download", final=True)
     if "file too large" in text:
-        return SourceFailure(f"{place.host} sends more than the image's manifest says", final=True)
-    return SourceFailure(f"{place.host} failed: {_cause(said)}")
+        return SourceFailure(f"{repository.host} sends more than the image's manifest says", final=True)
+    return SourceFailure(f"{repository.host} failed: {_cause(said)}")
 
 
 def _has(text: str, *words: str) -> bool:

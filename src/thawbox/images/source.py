@@ -13,7 +13,8 @@ The contract of a source, a module with ``NAME``, ``resolve`` and ``fetch``:
   may stay in ``<state>/cache``. It may be called concurrently for different destinations.
 * Credentials never appear in a command line, a log line or an error.
 
-After a ``kill -9`` of the server, what lies in ``<state>/tmp/images`` is of no use; ``scratch.remove_leftovers``.
+What a killed server leaves in ``<state>/tmp/images`` is removed at the next start, as all below ``tmp`` is
+(``node.leftovers``).
 """
 
 from __future__ import annotations

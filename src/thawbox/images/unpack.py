@@ -32,11 +32,11 @@ _LATEST = 2**33
 """Times past this (year 2242) are nonsense and count as the epoch."""
 
 
-class Refused(Exception):
+class BadLayer(Exception):
     """The layer is damaged or hostile."""
 
 
-class TooBig(Refused):
+class LayerTooBig(BadLayer):
     """The layer needs more bytes than it may use."""
 
 
@@ -50,7 +50,7 @@ class _StrictHeader(tarfile.TarInfo):
         except _HEADER_ERROR as error:
             if isinstance(error, _ENDS):
                 raise
-            raise Refused(f"a tar header is damaged ({error})") from error
+            raise BadLayer(f"a tar header is damaged ({error})") from error
 
 
 class _Layer:
@@ -89,7 +89,7 @@ class _Layer:
         elif name.startswith(".wh."):
             hidden = name.removeprefix(".wh.")
             if hidden in ("", ".", ".."):
-                raise Refused(f"the whiteout {member.name!r} names nothing")
+                raise BadLayer(f"the whiteout {member.name!r} names nothing")
             _remove(os.path.join(folder, hidden))
         else:
             self._make(archive, member, os.path.join(folder, name))
@@ -120,7 +120,7 @@ class _Layer:
 
     def _write(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
         if member.size < 0:
-            raise Refused(f"the entry {member.name!r} has a negative size")
+            raise BadLayer(f"the entry {member.name!r} has a negative size")
         self._spend(member.size)
         content = archive.extractfile(member)
         assert content is not None
@@ -128,17 +128,17 @@ class _Layer:
         with os.fdopen(target, "wb") as file:
             shutil.copyfileobj(content, file, _CHUNK)
             if file.tell() != member.size:
-                raise Refused(f"the entry {member.name!r} ends early")
+                raise BadLayer(f"the entry {member.name!r} ends early")
 
     def _link_target(self, member: tarfile.TarInfo) -> str:
         parts = _parts(member.linkname)
         if not parts:
-            raise Refused(f"the hard link {member.name!r} names nothing")
+            raise BadLayer(f"the hard link {member.name!r} names nothing")
         return os.path.join(_real("/" + "/".join(parts[:-1])), parts[-1])
 
     def _metadata(self, member: tarfile.TarInfo, path: str) -> None:
         if not (0 <= member.uid < _NO_ID and 0 <= member.gid < _NO_ID):
-            raise Refused(f"the entry {member.name!r} has an impossible owner")
+            raise BadLayer(f"the entry {member.name!r} has an impossible owner")
         os.chown(path, member.uid, member.gid, follow_symlinks=False)
         time_ns = int(member.mtime * 1e9) if 0 <= member.mtime < _LATEST else 0
         if member.issym():
@@ -182,13 +182,13 @@ class _Layer:
     def _spend(self, size: int) -> None:
         self.used += size
         if self.used > self._limit:
-            raise TooBig(f"needs more than {self._limit} bytes")
+            raise LayerTooBig(f"needs more than {self._limit} bytes")
 
 
 def _parts(name: str) -> list[str]:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise Refused(f"the entry {name!r} leaves the image")
+        raise BadLayer(f"the entry {name!r} leaves the image")
     return parts
 
 
@@ -215,15 +215,15 @@ def apply(layer: IO[bytes], limit: int) -> int:
     """Apply ``layer`` to ``/``; gives the bytes used.
 
     Raises:
-        Refused: with what is wrong with it.
-        TooBig: after ``limit`` bytes.
+        BadLayer: with what is wrong with it.
+        LayerTooBig: after ``limit`` bytes.
     """
     state = _Layer(limit)
     try:
         with tarfile.open(fileobj=layer, mode="r|", tarinfo=_StrictHeader) as archive:
             state.apply(archive)
     except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-        raise Refused(str(error) or type(error).__name__) from error
+        raise BadLayer(str(error) or type(error).__name__) from error
     return state.used
 
 
@@ -232,9 +232,9 @@ def main() -> int:
     confined.enter(root)
     try:
         print(apply(sys.stdin.buffer, int(limit)))
-    except Refused as refused:
-        print(refused, file=sys.stderr)
-        return TOO_BIG if isinstance(refused, TooBig) else DAMAGED
+    except BadLayer as error:
+        print(error, file=sys.stderr)
+        return TOO_BIG if isinstance(error, LayerTooBig) else DAMAGED
     return 0
 
 

@@ -23,7 +23,7 @@ from thawbox.node import firewall
 from thawbox.settings import Settings
 from thawbox.state import Layout
 
-from . import doctor_kernel
+from . import doctor_kernel, packages
 from .finding import Finding, existing_parent
 
 _OLDEST_KERNEL = (5, 6)  # systrap needs it
@@ -88,21 +88,16 @@ async def _machine(settings: Settings) -> Finding:
 
 
 async def _programs(settings: Settings) -> Finding:
-    packages = {"ip": "iproute2", "nft": "nftables", "mkfs.erofs": "erofs-utils", "tar": "tar"}
-    if "registry" in settings.image_sources:
-        packages |= {"skopeo": "skopeo", "umoci": "umoci"}
-    if "bootstrap" in settings.image_sources:
-        packages |= {"mmdebstrap": "mmdebstrap", "zstd": "zstd"}
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    missing = [program for program in packages if shutil.which(program, path=path) is None]
+    needed = packages.needed_packages(settings)
+    missing = packages.missing_packages(settings)
     if not missing:
-        return Finding("programs", True, ", ".join(packages))
+        return Finding("programs", True, ", ".join(Path(names[0]).name for names in needed.values()))
     return Finding(
         "programs",
         False,
-        f"not found: {', '.join(missing)}",
+        f"not found: {', '.join(Path(needed[package][0]).name for package in missing)}",
         "images are made and guests are connected with them",
-        f"apt-get install -y {' '.join(sorted({packages[program] for program in missing}))}",
+        f"apt-get install -y {' '.join(missing)}",
     )
 
 

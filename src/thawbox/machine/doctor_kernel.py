@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -26,29 +25,21 @@ async def _gvisor(settings: Settings) -> Finding:
     try:
         binary = installed.installed_runsc(settings)
     except RuntimeFault:
-        if _find_go() is None:
-            return Finding(
-                "gvisor",
-                False,
-                "no runsc, and no Go to build it with",
-                why,
-                "install Go 1.26.3 or newer and run scripts/setup, or THAWBOX_RUNSC=/a/runsc scripts/setup",
-            )
-        return Finding("gvisor", False, "no runsc yet", why, "scripts/setup")
+        return Finding("gvisor", False, "no runsc yet", why, "thaw setup")
     if os.geteuid() != 0:
         return Finding("gvisor", None, f"{binary}; {_NEEDS_ROOT}", why, "sudo thaw doctor")
     version = (await processes.run([binary, "--version"])).stdout.decode("utf-8", "replace").splitlines()
     with tempfile.TemporaryDirectory(prefix="thawbox-doctor-") as records:
         flags = [f"--root={records}", "--platform=systrap", "--network=none", "--ignore-cgroups"]
         try:
-            await processes.run([binary, *flags, "--directfs=false", "do", "/bin/true"], timeout=30)
+            await processes.run([binary, *flags, "--directfs=false", "do", "/bin/true"], timeout_s=30)
         except RuntimeFault as error:
             return Finding("gvisor", False, f"a sandbox does not start: {error.message}", why, _systrap_fix())
     detail = f"{version[0] if version else binary}; systrap starts"
     # Asking makes the agent's image if it is missing, so not before the test has been passed once.
-    if not selftest.verdict_path(Layout(settings.state)).exists() or not selftest.is_proven(settings):
+    if not selftest.note_path(Layout(settings.state)).exists() or not selftest.is_proven(settings):
         why = "boot, freeze, thaw and TCP are proven together before the server uses a runsc"
-        return Finding("gvisor", None, f"{detail}; self-test not passed yet", why, "scripts/setup")
+        return Finding("gvisor", None, f"{detail}; self-test not passed yet", why, "thaw setup")
     return Finding("gvisor", True, f"{detail}; self-test passed")
 
 
@@ -64,10 +55,6 @@ def _systrap_fix() -> str:
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return "docker run --privileged --security-opt seccomp=unconfined …"
     return "dmesg | tail"
-
-
-def _find_go() -> str | None:
-    return shutil.which("go", path=os.environ.get("PATH", os.defpath) + ":/usr/local/go/bin:/usr/lib/go/bin")
 
 
 async def _network(settings: Settings) -> Finding:

@@ -1,14 +1,14 @@
 """The proof that this runsc works on this machine: boot, freeze, twenty thaws, TCP both ways, a listener that
 survives. Versions of gVisor have shipped with checkpoint or restore broken, so none is used without it.
 
-The verdict is kept beside the binary's checksum; another binary, agent or kernel asks for another run.
+The verdict is kept for the whole machine (``store``), under what was tested and on what: another binary, agent, kernel
+or processor makes another run necessary. Each state folder notes besides which agent it takes next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
 import statistics
@@ -17,16 +17,25 @@ import time
 from pathlib import Path
 
 from thawbox import guest, ids, processes
+from thawbox import log as logs
 from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.errors import GuestFault, RuntimeFault
-from thawbox.node import erofs, installed, leftovers, spec
+from thawbox.node import erofs, installed, spec
 from thawbox.node import opening as node_open
-from thawbox.node.cgroups import Limits
-from thawbox.node.containers import Container, Node
+from thawbox.node.cgroups import ResourceLimits
+from thawbox.node.container import Container
+from thawbox.node.containers import Node
 from thawbox.settings import Settings
 from thawbox.state import Layout
 
+from .facts import machine_facts
+from .store import Store, open_store
+
+log = logs.get("selftest")
+
 THAWS = 20
+_EDITION = "1"
+"""Of this test; raised when it demands more, so that verdicts of an easier one no longer count."""
 _LISTENER = """
 import socket
 server = socket.create_server(("0.0.0.0", 8099))
@@ -43,35 +52,39 @@ print(peer.recv(100).decode())
 """
 
 
-def verdict_path(layout: Layout) -> Path:
-    """Where the last verdict is kept."""
+def note_path(layout: Layout) -> Path:
+    """Where a state folder keeps what passed last for it: the verdict's subject as JSON."""
     return layout.runtime / "selftest.json"
 
 
 def agent_that_passed(layout: Layout) -> str | None:
     """File name of the agent's image that passed last: the one that the next server takes."""
     try:
-        return str(json.loads(verdict_path(layout).read_text())["agent"])
+        return str(json.loads(note_path(layout).read_text())["agent"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
 def is_proven(settings: Settings) -> bool:
-    """Whether this runsc, with this agent, on this kernel has passed."""
+    """Whether this runsc, with this agent, has passed on this machine as it is, and the state folder has noted it."""
+    subject = _subject(settings)
     try:
-        return bool(json.loads(verdict_path(Layout(settings.state)).read_text()) == _subject(settings))
+        noted = json.loads(note_path(Layout(settings.state)).read_text())
     except (OSError, ValueError):
         return False
+    return bool(noted == subject) and open_store(settings).has_verdict(subject)
 
 
 async def run_selftest(settings: Settings) -> str:
-    """Run the test, unless it has been passed already; returns a line that says how it went.
+    """Run the test, unless it has been passed on this machine already; returns a line that says how it went.
 
     Raises:
         RuntimeFault: this runsc must not be used; says what failed.
     """
     subject = _subject(settings)
-    if is_proven(settings):
+    note, store = note_path(Layout(settings.state)), open_store(settings)
+    if store.has_verdict(subject):
+        note.write_text(json.dumps(subject))
         return "passed before"
     with tempfile.TemporaryDirectory(prefix="thawbox-selftest-") as folder:
         own = settings.model_copy(
@@ -87,9 +100,10 @@ async def run_selftest(settings: Settings) -> str:
         except (RuntimeFault, GuestFault, guest.GuestError, TimeoutError) as error:
             raise RuntimeFault(f"{node.runsc.binary} fails its self-test and is refused: {error}") from error
         finally:
-            await leftovers.remove_leftovers(node, keep=())
+            await node.remove_leftovers(keep=())
             await node_open.close_node(node, keep=False)
-    verdict_path(Layout(settings.state)).write_text(json.dumps(subject))
+    _keep_verdict(store, subject)
+    note.write_text(json.dumps(subject))
     return (
         f"{len(times)} thaws, {statistics.median(times):.0f} ms at the median, "
         f"{max(times):.0f} ms at the most"
@@ -97,11 +111,21 @@ async def run_selftest(settings: Settings) -> str:
 
 
 def _subject(settings: Settings) -> dict[str, str]:
+    """What a verdict is about: the program, the agent, the test itself, and the machine."""
     return {
         "runsc": installed.digest_of(installed.installed_runsc(settings)),
         "agent": installed.agent_image(settings).name,
-        "kernel": os.uname().release,
+        "test": _EDITION,
+        **machine_facts(),
     }
+
+
+def _keep_verdict(store: Store, subject: dict[str, str]) -> None:
+    try:
+        store.make()
+        store.keep_verdict(subject)
+    except (OSError, RuntimeFault) as error:  # this runsc works all the same; the next start tests again
+        log.warning("verdict_not_kept", folder=str(store.folder), reason=str(error))
 
 
 async def _exercise(node: Node) -> list[float]:
@@ -113,7 +137,7 @@ async def _exercise(node: Node) -> list[float]:
     await erofs.make(tree, image)
     shutil.rmtree(tree)
     root = spec.Erofs(image=image, upper=node.layout.upper, disk_gb=1)
-    limits = Limits(cpu=1, memory_mb=256)
+    limits = ResourceLimits(cpu=1, memory_mb=256)
     memory = node.layout.tmp / "memory"
     async with node.running(ids.sandbox_id(), root=root, limits=limits, disk_gb=1) as container:
         await guest.start(container.endpoint, argv=[*INTERPRETER_ARGV, "-c", _LISTENER])

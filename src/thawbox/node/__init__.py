@@ -1,1 +1,1 @@
-"""One machine: the runtime, network slots, cgroups, EROFS images and the self-test of all that."""
+"""Containers on one machine: gVisor, network slots, firewall, cgroups, EROFS images. ``runtime`` is the interface."""

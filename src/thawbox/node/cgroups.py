@@ -1,6 +1,7 @@
 """Limits of CPU, memory and processes: one cgroup per sandbox or build step, for cgroup v1 and v2.
 
-runsc does not know of them: it is started inside (``gvisor.Runsc.create``), and all that it starts inherits.
+runsc does not manage them: it is started inside one (``gvisor.Runsc.create``), and what it starts inherits it.
+Source of the files' names: the kernel's documentation, ``admin-guide/cgroup-v1`` and ``admin-guide/cgroup-v2``.
 """
 
 from __future__ import annotations
@@ -17,21 +18,23 @@ from pathlib import Path
 from thawbox.errors import RuntimeFault
 
 ROOT = Path("/sys/fs/cgroup")
+"""Where the hierarchies are mounted."""
 _V1_CONTROLLERS = ("memory", "cpu", "pids", "freezer")
 
 MEMORY_HEADROOM_MB = 192
-"""What the sandbox's kernel itself may take on top of what the guest may use (its heap, page tables, gofer)."""
+"""Added to the limit of the guest for gVisor itself: its heap, page tables and gofer."""
 PIDS_MAX = 8192
-"""Host threads per sandbox. Each guest task is one; the runtime's own are a few dozen."""
+"""Host threads per sandbox. Each thread inside is one; gVisor has a few dozen of its own."""
 CPU_PERIOD_US = 100_000
+"""Period of the CPU quota in microseconds; the kernel's default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a sandbox or a step may use."""
+class ResourceLimits:
+    """What a sandbox or a build step may use."""
 
     cpu: int
-    """whole cores"""
+    """cores"""
     memory_mb: int
 
 
@@ -43,7 +46,7 @@ class Cgroup:
 
     @property
     def join_files(self) -> tuple[Path, ...]:
-        """Files into which a process writes its id to enter."""
+        """A process enters the group by writing its id into each of these files."""
         return tuple(folder / "cgroup.procs" for folder in self.folders)
 
     def _folder(self, controller: str) -> Path:
@@ -52,11 +55,11 @@ class Cgroup:
         return self.folders[_V1_CONTROLLERS.index(controller)]
 
     def pids(self) -> list[int]:
-        """Who is inside."""
+        """Ids of the processes inside."""
         return _procs(self.folders[0])
 
     def oom_kills(self) -> int:
-        """How often the kernel killed something inside for memory."""
+        """How many processes the kernel killed because the group was out of memory."""
         folder = self._folder("memory")
         for name in ("memory.events", "memory.oom_control"):
             with contextlib.suppress(OSError):
@@ -67,23 +70,23 @@ class Cgroup:
         return 0
 
 
-def is_v2(root: Path = ROOT) -> bool:
+def is_v2() -> bool:
     """Whether this machine has the unified hierarchy."""
-    return (root / "cgroup.controllers").exists()
+    return (ROOT / "cgroup.controllers").exists()
 
 
 def of(parent: str, name: str) -> Cgroup:
-    """The group ``name`` below ``parent``; it need not exist."""
+    """The group ``name`` below ``parent``, whether it exists or not."""
     if is_v2():
         return Cgroup((ROOT / parent / name,))
     return Cgroup(tuple(ROOT / controller / parent / name for controller in _V1_CONTROLLERS))
 
 
 def prepare_parent(parent: str) -> None:
-    """Create the group that all of this node's groups lie in.
+    """Create the group that contains all groups of this node. It may exist already.
 
     Raises:
-        RuntimeFault: a controller is missing.
+        RuntimeFault: a controller (memory, cpu, pids; on v1 also freezer) is not available.
     """
     if is_v2():
         _write(ROOT / "cgroup.subtree_control", "+memory +cpu +pids")
@@ -96,11 +99,11 @@ def prepare_parent(parent: str) -> None:
         (ROOT / controller / parent).mkdir(exist_ok=True)
 
 
-def create(parent: str, name: str, limits: Limits) -> Cgroup:
-    """Create the group, or take the one that is there, and set its limits.
+def create(parent: str, name: str, limits: ResourceLimits) -> Cgroup:
+    """Create the group if it does not exist, and set its limits.
 
     Raises:
-        RuntimeFault: the kernel refused.
+        RuntimeFault: the kernel does not accept a limit.
     """
     group = of(parent, name)
     for folder in group.folders:
@@ -109,8 +112,12 @@ def create(parent: str, name: str, limits: Limits) -> Cgroup:
     return group
 
 
-def limit(group: Cgroup, limits: Limits) -> None:
-    """Set the limits of an existing group."""
+def limit(group: Cgroup, limits: ResourceLimits) -> None:
+    """Set the limits of an existing group.
+
+    Raises:
+        RuntimeFault: the kernel does not accept one of them.
+    """
     memory = (limits.memory_mb + MEMORY_HEADROOM_MB) * 1024 * 1024
     quota = limits.cpu * CPU_PERIOD_US
     if len(group.folders) == 1:
@@ -123,6 +130,7 @@ def limit(group: Cgroup, limits: Limits) -> None:
         _write(folder / "pids.max", str(PIDS_MAX))
         return
     folder = group._folder("memory")
+    # The limit with swap must never be below the one without: the order depends on the direction.
     current = int((folder / "memory.limit_in_bytes").read_text())
     names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
     for name in names if memory < current else reversed(names):
@@ -134,10 +142,10 @@ def limit(group: Cgroup, limits: Limits) -> None:
 
 
 def remove(group: Cgroup, *, patience_s: float = 5.0) -> None:
-    """Kill what is inside and remove the group. It is no error if there is none.
+    """Kill the processes inside and remove the group. If there is no such group, do nothing.
 
     Raises:
-        RuntimeFault: something inside would not die in time.
+        RuntimeFault: a process is still there after ``patience_s`` seconds.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -155,12 +163,11 @@ def remove(group: Cgroup, *, patience_s: float = 5.0) -> None:
 def kill_on_oom(
     group: Cgroup, loop: asyncio.AbstractEventLoop, note: Callable[[], None]
 ) -> Callable[[], None]:
-    """Have everything inside killed when the group is out of memory; call the result to stop watching.
+    """Kill all processes of the group when it is out of memory. Returns a function that stops the watch.
 
-    ``note`` is called first. What we kill before the kernel does is not in its count (``oom_kills``).
-
-    The kernel kills one process, and a sandbox that lost one of its own hangs. Version 2 can be told to kill all
-    (``limit`` does); version 1 tells us.
+    The kernel kills one process, and a sandbox that has lost one of its processes hangs. On v2 ``limit`` makes the
+    kernel kill the whole group, and nothing is to be done here. On v1 the kernel notifies the server, which calls
+    ``note`` and then kills them; ``oom_kills`` does not count those.
     """
     if len(group.folders) == 1:
         return lambda: None
@@ -191,7 +198,7 @@ def kill_on_oom(
 
 
 def names(parent: str) -> list[str]:
-    """The groups below ``parent``."""
+    """Names of the groups below ``parent``."""
     folder = ROOT / parent if is_v2() else ROOT / _V1_CONTROLLERS[0] / parent
     if not folder.is_dir():
         return []
@@ -199,7 +206,7 @@ def names(parent: str) -> list[str]:
 
 
 def remove_parent(parent: str) -> None:
-    """Remove the empty group that all lay in."""
+    """Remove the group of ``prepare_parent`` if it is empty."""
     for folder in (ROOT / parent,) if is_v2() else (ROOT / c / parent for c in _V1_CONTROLLERS):
         _rmdir(folder)
 

@@ -1,4 +1,4 @@
-"""A container: slot, cgroup, bundle and runsc's record as one thing with one owner."""
+"""A container on this machine: its id, network slot, cgroup and bundle."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from .slots import Slot
 T = TypeVar("T")
 
 Greeting = Callable[[guest.Endpoint], Coroutine[Any, Any, object]]
-"""What is said first to a new container's agent; it may have to be said again until the agent is up."""
+"""The first request to the agent of a new container. It is repeated until the agent answers."""
 
 AGENT_PORT = 7777
+"""Port inside the container."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A created container and what it holds."""
+    """A created container and the resources that belong to it."""
 
     id: str
     slot: Slot
@@ -34,16 +35,16 @@ class Container:
     disk_gb: int
     internet: bool = True
     timings: dict[str, float] = field(default_factory=dict)
-    """stage -> milliseconds, as far as it has come"""
+    """stage of its start -> milliseconds; only finished stages"""
     died: asyncio.Event = field(default_factory=asyncio.Event)
     """set when its process has ended"""
-    starved: asyncio.Event = field(default_factory=asyncio.Event)
-    """set when we killed it because it was out of memory"""
+    oom_killed: asyncio.Event = field(default_factory=asyncio.Event)
+    """set when the server killed it because it was out of memory (cgroup v1)"""
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether it had more in use than its memory limit, which is what it died of then."""
-        return self.starved.is_set() or self.cgroup.oom_kills() > 0
+        """Whether it, or a part of it, was killed because it reached its memory limit."""
+        return self.oom_killed.is_set() or self.cgroup.oom_kills() > 0
 
     @property
     def endpoint(self) -> guest.Endpoint:
@@ -52,9 +53,9 @@ class Container:
 
 
 async def while_alive(container: Container, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which talks to the container.
+    """Await ``work``, which talks to the container, and return its result.
 
-    A dead sandbox does not even close its connections, so waiting for an answer would be for ever.
+    The connections of a dead sandbox are never closed, so ``work`` alone could wait for ever.
 
     Raises:
         RuntimeFault: the container died first; ``work`` has been cancelled.

@@ -1,7 +1,7 @@
-"""One machine's containers: slot, cgroup, bundle and runsc container as one thing with one owner.
+"""One machine's containers. Each consists of a network slot, a cgroup, a bundle and a container of runsc.
 
-``Node.create`` either gives a container that holds all four, or leaves nothing; ``Node.destroy`` gives all four
-back, in whatever state they are, and may be repeated.
+``Node.create`` makes all four or leaves nothing. ``Node.destroy`` frees all four, whatever state they are in, and may
+be called again.
 """
 
 from __future__ import annotations
@@ -27,29 +27,28 @@ from .slots import Slots
 
 log = logs.get(__name__)
 
-__all__ = ["Container", "Greeting", "Node", "while_alive"]
-
 BOOT_TIMEOUT_S = 30.0
+"""How long a started or restored container's agent may take to answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """What it takes to run containers on this machine."""
+    """The ``runtime.Runtime`` of this machine, by gVisor. ``opening.open_node`` makes it."""
 
     runsc: gvisor.Runsc
     layout: Layout
     slots: Slots
     cgroup_parent: str
     table: str
-    """name of our nftables table"""
+    """name of the node's nftables table"""
     agent_image: Path
-    """for new snapshots and build steps; older snapshots name their own"""
+    """for new snapshots and build steps; older snapshots name the one they need"""
     _watches: dict[str, Callable[[], None]] = field(default_factory=dict)
-    """container id -> how to stop watching it"""
+    """container id -> function that stops watching it"""
 
     @property
     def digest(self) -> str:
-        """Of the runtime's build; memory restores with the very build that froze it."""
+        """SHA-256 of runsc. Only the build that made a snapshot can restore it."""
         return self.runsc.digest
 
     async def create(
@@ -57,13 +56,13 @@ class Node:
         container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
-        limits: cgroups.Limits,
+        limits: cgroups.ResourceLimits,
         disk_gb: int,
         agent_image: Path | None = None,
         hostname: str = "sandbox",
         internet: bool = True,
     ) -> Container:
-        """Everything up to the point where memory is loaded or the first process starts.
+        """Create a container in which no program runs yet: ``boot`` or ``thaw`` it next.
 
         Raises:
             RuntimeFault, NoCapacity: it did not work; nothing is left.
@@ -109,12 +108,12 @@ class Node:
         return made
 
     def watch(self, container: Container) -> None:
-        """Notice its death (``died``), and kill the whole of it when it is out of memory."""
+        """Set its ``died`` when it ends, and kill all of it when it is out of memory."""
         pids = container.cgroup.pids()
         reaper.expect(pids)
         main = gvisor.pid_of(container.bundle)
         loop = asyncio.get_running_loop()
-        stop_oom = cgroups.kill_on_oom(container.cgroup, loop, container.starved.set)
+        stop_oom = cgroups.kill_on_oom(container.cgroup, loop, container.oom_killed.set)
         waiter = loop.create_task(_set_at_death(container.died, main))
 
         def stop() -> None:
@@ -124,24 +123,28 @@ class Node:
         self._watches[container.id] = stop
 
     async def greet(self, container: Container, greet: Greeting) -> None:
-        """Say something to the agent of a running container.
+        """Send a first request to the agent of a running container.
 
         Raises:
-            RuntimeFault: it died.
-            GuestError, GuestFault: it refused, or did not answer.
+            RuntimeFault: the container died.
+            GuestError, GuestFault: the agent reports an error, or does not answer.
         """
         await while_alive(container, greet(container.endpoint))
 
     async def cut_off(self, container: Container) -> Container:
-        """The same container without internet."""
+        """Cut the container off from the internet. Returns its new description.
+
+        Raises:
+            RuntimeFault: it did not work; the container still reaches the internet.
+        """
         await firewall.set_offline(self.table, container.slot.device, offline=True)
         return replace(container, internet=False)
 
     async def boot(self, container: Container, greet: Greeting | None = None) -> None:
-        """Start the created container's agent and wait until it answers (to ``greet``, if given).
+        """Start the created container's agent and wait until it answers (``greet``, if given).
 
         Raises:
-            RuntimeFault: it did not come up in time; the caller destroys it.
+            RuntimeFault: it does not answer in time; the caller must destroy the container.
         """
         clock = _Clock(container.timings)
         await self.runsc.start(container.id)
@@ -150,10 +153,10 @@ class Node:
         clock.lap("agent")
 
     async def thaw(self, container: Container, memory: Path, greet: Greeting | None = None) -> None:
-        """Load a memory snapshot into the created container and wait until the agent answers.
+        """Load the snapshot in the folder ``memory`` into the created container and wait until the agent answers.
 
         Raises:
-            RuntimeFault: it did not; the caller destroys it.
+            RuntimeFault: it did not work; the caller must destroy the container.
         """
         clock = _Clock(container.timings)
         await self.runsc.restore(container.id, container.bundle, memory, upper_gb=container.disk_gb)
@@ -162,13 +165,13 @@ class Node:
         clock.lap("agent")
 
     def endpoint(self, slot: int, secret: str) -> guest.Endpoint:
-        """Where the agent of the container in that slot listens."""
+        """The address of the agent of the container in that slot."""
         return guest.Endpoint(self.slots.network.slot(slot).guest_address, AGENT_PORT, secret)
 
     def container(
         self, container_id: str, *, slot: int, secret: str, disk_gb: int, internet: bool
     ) -> Container:
-        """The container with this id, which runs already and holds that slot. Nothing is asked or changed."""
+        """The description of a container that runs already in that slot. It is not looked up."""
         return Container(
             id=container_id,
             slot=self.slots.network.slot(slot),
@@ -180,54 +183,46 @@ class Node:
         )
 
     def adopt(self, container: Container) -> None:
-        """Take over what an earlier server left running."""
+        """Take over a container that an earlier server left running."""
         self.slots.adopt(container.slot.index)
         self.watch(container)
 
     async def statuses(self) -> dict[str, str]:
-        """All containers on this machine that are ours: id -> running, paused, stopped …"""
+        """The containers of this state folder: id -> running, paused, stopped …"""
         return await self.runsc.statuses()
 
     async def freeze(self, container: Container) -> None:
-        """Stop every program where it is; memory, network and connections stay."""
+        """Stop all its programs; memory, network and connections stay."""
         await self.runsc.pause(container.id)
 
     async def unfreeze(self, container: Container) -> None:
-        """Let them go on; the clock inside is right at once."""
+        """Let its programs continue. The clock inside is right at once."""
         await self.runsc.resume(container.id)
 
     async def checkpoint(self, container: Container, folder: Path, *, leave_running: bool = True) -> None:
-        """Write its memory and changed files into the new folder.
-
-        It goes on after that, or stays frozen; without ``leave_running`` it ends.
-
-        Raises:
-            RuntimeFault: it did not work; what is in the folder is of no use.
-        """
+        """See ``Runtime.checkpoint``."""
         await self.runsc.checkpoint(container.id, folder, leave_running=leave_running)
 
     async def tar_upper(self, container: Container, destination: Path) -> None:
-        """Write what the running container changed in its root as a tar file in overlayfs form.
-
-        Raises:
-            RuntimeFault: it did not work.
-        """
+        """See ``Runtime.tar_upper``."""
         await self.runsc.tar_upper(container.id, destination)
 
     async def end_programs(self, container: Container) -> None:
-        """End every program inside except the agent, as a shutdown does.
+        """End every program inside except the agent, as a shutdown does: SIGTERM, then SIGKILL.
 
         Raises:
-            RuntimeFault, GuestFault, GuestError: the container died, or its agent does not do it.
+            RuntimeFault, GuestFault, GuestError: the container died, or a program does not end.
         """
         await while_alive(container, programs.end_all(container.endpoint))
 
     async def remove_leftovers(self, keep: Collection[Container]) -> None:
-        """Remove what an earlier server left on this machine, except for ``keep``."""
-        await leftovers.remove_leftovers(self, keep=keep)
+        """Remove what earlier servers left on this machine, except what ``keep`` uses."""
+        await leftovers.remove_leftovers(
+            self.runsc, self.layout, self.slots.network, self.cgroup_parent, keep=keep
+        )
 
     async def destroy(self, container: Container) -> None:
-        """Kill it and give back all that it holds."""
+        """Kill the container and free its resources. It may be called again."""
         stop_watching = self._watches.pop(container.id, None)
         if stop_watching is not None:
             stop_watching()
@@ -246,13 +241,13 @@ class Node:
         container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
-        limits: cgroups.Limits,
+        limits: cgroups.ResourceLimits,
         disk_gb: int,
         memory: Path | None = None,
         agent_image: Path | None = None,
         internet: bool = True,
     ) -> AsyncIterator[Container]:
-        """A container that lives as long as the block: booted, or thawed if ``memory`` is given."""
+        """A container for the duration of the block: booted, or thawed if ``memory`` is given."""
         made = await self.create(
             container_id,
             root=root,
@@ -272,13 +267,13 @@ class Node:
 
     async def _wait(self, container: Container, greet: Greeting | None) -> None:
         endpoint = container.endpoint
-        ask = None if greet is None else functools.partial(greet, endpoint)
+        first_request = None if greet is None else functools.partial(greet, endpoint)
         try:
-            await while_alive(container, guest.wait_ready(endpoint, BOOT_TIMEOUT_S, ask))
+            await while_alive(container, guest.wait_ready(endpoint, BOOT_TIMEOUT_S, first_request))
         except Exception as error:
             console = container.bundle / "console"
-            said = console.read_text(errors="replace")[-2000:] if console.exists() else ""
-            raise RuntimeFault(f"the agent in {container.id} does not answer: {error}; {said}") from error
+            output = console.read_text(errors="replace")[-2000:] if console.exists() else ""
+            raise RuntimeFault(f"the agent in {container.id} does not answer: {error}; {output}") from error
 
 
 async def _set_at_death(died: asyncio.Event, pid: int | None) -> None:
@@ -288,7 +283,7 @@ async def _set_at_death(died: asyncio.Event, pid: int | None) -> None:
 
 
 class _Clock:
-    """Names the time between calls."""
+    """Measures the time from one ``lap`` to the next, in milliseconds, by name."""
 
     def __init__(self, laps: dict[str, float] | None = None) -> None:
         self.laps = {} if laps is None else laps

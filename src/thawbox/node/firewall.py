@@ -1,7 +1,7 @@
-"""What guests may reach: one nftables table per node.
+"""What guests can reach: one nftables table per node.
 
-Guests reach the internet through this machine's address, and the name server; never each other, the host's own
-services, private, link-local or metadata addresses.
+Guests can reach the internet, through this machine's address, and the name server. They cannot reach each other, the
+host's services, or private, link-local and metadata addresses.
 """
 
 from __future__ import annotations
@@ -13,23 +13,27 @@ from pathlib import Path
 from thawbox import processes
 
 GUEST_NAME_SERVER = "169.254.53.53"
-"""The same in every guest; redirected to a real one. Not to be reached on any other port."""
+"""The name server of every guest: an address that nobody has. Port 53 is redirected to a real one."""
 
 _FORBIDDEN = (
     "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, "
     "224.0.0.0/4, 240.0.0.0/4"
 )
+"""Networks that are not the internet. Source: IANA's IPv4 Special-Purpose Address Registry (RFC 6890)."""
+
+RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+"""Name servers of the host. The second has the upstream servers of a local stub (systemd-resolved)."""
 
 
 def name_servers(configured: Sequence[str]) -> list[str]:
-    """IPv4 name servers that this host uses itself, unless some are configured.
+    """The ``configured`` name servers, else the IPv4 name servers of this host; empty if there are none.
 
-    A stub on loopback (systemd-resolved) is of no use to guests; its upstream servers are.
+    Addresses on loopback are left out: guests cannot reach them.
     """
     if configured:
         return list(configured)
-    for path in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
-        found = [address for address in _servers_in(Path(path)) if not address.is_loopback]
+    for path in RESOLVER_FILES:
+        found = [address for address in _servers_in(path) if not address.is_loopback]
         if found:
             return [str(address) for address in found]
     return []
@@ -50,10 +54,13 @@ def _servers_in(path: Path) -> list[ipaddress.IPv4Address]:
 
 
 def ruleset(table: str, devices: str, network: str, dns: Sequence[str], allow: Sequence[str] = ()) -> str:
-    """The table as nft reads it; replaces an older one of the same name in one transaction.
+    """Input for ``nft -f`` that creates the table, or replaces it in one transaction.
 
-    ``devices``: prefix of the host's ends of the guests' links. ``network``: the guests' addresses. ``dns``: real
-    name servers, the first is used. ``allow``: addresses or networks that guests may reach although private.
+    Args:
+        devices: prefix of the names of the host's ends of the guests' links.
+        network: the guests' addresses, as a CIDR block.
+        dns: real name servers, of which the first is used; guests resolve no names if it is empty.
+        allow: addresses or CIDR blocks that guests may reach although they are private.
     """
     redirect = (
         f"iifname {devices}* ip daddr {GUEST_NAME_SERVER} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {dns[0]}"
@@ -81,7 +88,6 @@ table inet {table} {{
     {allowed}
     iifname {devices}* ip daddr {{ {_FORBIDDEN} }} drop
     iifname {devices}* fib daddr type {{ local, broadcast, multicast }} drop
-    iifname {devices}* accept
   }}
   chain guests_in {{
     type filter hook input priority -10; policy accept;
@@ -106,17 +112,21 @@ async def install(
     """Put the table in place.
 
     Raises:
-        RuntimeFault: nft refused.
+        RuntimeFault: nft is missing, or the kernel does not accept a rule.
     """
     await processes.run(["nft", "-f", "-"], stdin=ruleset(table, devices, network, dns, allow).encode())
 
 
 async def remove(table: str) -> None:
-    """Take the table away. It is no error if there is none."""
+    """Remove the table, if there is one."""
     await processes.run(["nft", "delete", "table", "inet", table], check=False)
 
 
 async def set_offline(table: str, device: str, offline: bool) -> None:
-    """Cut ``device``'s guest off from everything but us, or let it out again."""
+    """Forbid the guest behind ``device`` all connections but those that the host opens, or allow them again.
+
+    Raises:
+        RuntimeFault: the device cannot be put into the set; the guest is not cut off then.
+    """
     verb = "add" if offline else "delete"
     await processes.run(["nft", verb, "element", "inet", table, "offline", f"{{ {device} }}"], check=offline)

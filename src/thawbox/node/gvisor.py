@@ -1,7 +1,6 @@
-"""Calls of runsc.
+"""Calls of runsc, by its command line: the interface that gVisor keeps stable.
 
-The command line is the interface that gVisor keeps stable. All top-level flags of ``create`` have to be given
-again at ``restore``, so there is one set for everything.
+The top-level flags of ``create`` must be given again at ``restore``, so all commands get the same ones.
 """
 
 from __future__ import annotations
@@ -18,26 +17,29 @@ from thawbox import processes
 from . import reaper
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""All that a sandbox's host processes get of an environment: ours may hold secrets."""
+"""The only variable of a sandbox's host processes: the server's environment may hold secrets."""
+_CREATE_TIMEOUT_S = 60
 
 _JOIN_AND_EXEC = """
 for file in $THAWBOX_CGROUPS; do echo $$ > "$file" || exit 1; done
 unset THAWBOX_CGROUPS
 exec setpriv --pdeathsig=KILL "$@"
 """
-"""Enters the prepared cgroups, then becomes runsc: sandbox and gofer inherit them (60-85 ms cheaper than letting
-runsc make the cgroup itself). A command that outlived the server would make what nobody knows of."""
+"""Enters the prepared cgroups, then becomes runsc: sandbox and gofer inherit them. This takes 60 to 85 ms less than a
+cgroup that runsc makes. runsc dies with the server, so that it creates no container that no server knows of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runsc:
-    """The runtime: its binary, its records, and the folder for writable layers."""
+    """The gVisor runtime of one state folder."""
 
     binary: Path
     root: Path
+    """folder of its records"""
     upper: Path
+    """folder of the containers' writable layers"""
     digest: str
-    """sha256 of the binary. A memory snapshot restores only with the very build that made it."""
+    """SHA-256 of the binary in hexadecimal. Only the build that made a snapshot can restore it."""
 
     def _argv(self, *arguments: str | os.PathLike[str], upper_gb: int | None = None) -> list[str]:
         size = f",size={upper_gb}g" if upper_gb else ""
@@ -56,28 +58,28 @@ class Runsc:
 
     async def create(
         self,
-        container: str,
+        container_id: str,
         bundle: Path,
         *,
         secret: str,
         cgroup_files: Sequence[Path] = (),
         upper_gb: int,
     ) -> None:
-        """Create ``container`` from ``bundle``: process, gofer and network are ready, nothing runs yet.
+        """Create the container from ``bundle``: sandbox process, gofer and network are ready, no program runs yet.
 
-        ``secret`` waits in the pipe that will be the first process' standard input. Its output is appended to
-        ``console`` in the bundle.
+        The first process will find ``secret`` and a newline on its standard input. What it prints is appended to the
+        file ``console`` in the bundle. ``upper_gb`` limits the writable layer, in GiB.
 
         Raises:
-            RuntimeFault: runsc refused; nothing of the container is left.
+            RuntimeFault: runsc failed or took longer than 60 s; nothing of the container is left.
         """
         read, write = os.pipe()
         try:
             os.write(write, secret.encode() + b"\n")
             await self._start(
-                ["create", f"--bundle={bundle}", f"--pid-file={bundle / 'pid'}", container],
+                ["create", f"--bundle={bundle}", f"--pid-file={bundle / 'pid'}", container_id],
                 bundle=bundle,
-                container=container,
+                container_id=container_id,
                 stdin=read,
                 cgroup_files=cgroup_files,
                 upper_gb=upper_gb,
@@ -86,17 +88,21 @@ class Runsc:
             os.close(read)
             os.close(write)
 
-    async def start(self, container: str) -> None:
-        """Let the created container's first process run."""
-        await processes.run(self._argv("start", container))
-
-    async def restore(self, container: str, bundle: Path, image: Path, *, upper_gb: int) -> None:
-        """Load the memory snapshot in the folder ``image`` into the created container, and let it run.
-
-        Returns when the kernel's state is there; memory pages follow in the background.
+    async def start(self, container_id: str) -> None:
+        """Start the first process of the created container.
 
         Raises:
-            RuntimeFault: runsc refused. The container is of no more use: delete it.
+            RuntimeFault: runsc failed.
+        """
+        await processes.run(self._argv("start", container_id))
+
+    async def restore(self, container_id: str, bundle: Path, image: Path, *, upper_gb: int) -> None:
+        """Load the snapshot in the folder ``image`` into the created container, and let it run.
+
+        Returns when the kernel's state is loaded; memory pages are loaded in the background.
+
+        Raises:
+            RuntimeFault: runsc failed. The container cannot be used any more: delete it.
         """
         await processes.run(
             self._argv(
@@ -105,13 +111,19 @@ class Runsc:
                 f"--bundle={bundle}",
                 "--detach",
                 "--background",
-                container,
+                container_id,
                 upper_gb=upper_gb,
             )
         )
 
-    async def checkpoint(self, container: str, image: Path, *, leave_running: bool = False) -> None:
-        """Freeze the container's memory into the new folder ``image``."""
+    async def checkpoint(self, container_id: str, image: Path, *, leave_running: bool = False) -> None:
+        """Write the container's memory and changed files into the new folder ``image``.
+
+        The container ends, unless ``leave_running``.
+
+        Raises:
+            RuntimeFault: runsc failed, or took longer than 5 minutes.
+        """
         flags = ["--leave-running"] if leave_running else []
         await processes.run(
             self._argv(
@@ -120,31 +132,47 @@ class Runsc:
                 "--compression=none",
                 "--exclude-committed-zero-pages",
                 *flags,
-                container,
+                container_id,
             ),
-            timeout=300,
+            timeout_s=300,
         )
 
-    async def pause(self, container: str) -> None:
-        """Stop every program of the running container where it is; its memory stays."""
-        await processes.run(self._argv("pause", container))
+    async def pause(self, container_id: str) -> None:
+        """Stop all programs of the running container; its memory stays.
 
-    async def resume(self, container: str) -> None:
-        """Let the programs of a paused container go on."""
-        await processes.run(self._argv("resume", container))
+        Raises:
+            RuntimeFault: runsc failed.
+        """
+        await processes.run(self._argv("pause", container_id))
 
-    async def tar_upper(self, container: str, destination: Path) -> None:
-        """Write what the running container changed in its root as a tar in overlayfs form."""
+    async def resume(self, container_id: str) -> None:
+        """Let the programs of a paused container continue.
+
+        Raises:
+            RuntimeFault: runsc failed.
+        """
+        await processes.run(self._argv("resume", container_id))
+
+    async def tar_upper(self, container_id: str, destination: Path) -> None:
+        """Write the files that the running container has changed as a tar file in overlayfs form.
+
+        Raises:
+            RuntimeFault: runsc failed, or took longer than 30 minutes.
+        """
         await processes.run(
-            self._argv("tar", "rootfs-upper", f"--file={destination}", container), timeout=1800
+            self._argv("tar", "rootfs-upper", f"--file={destination}", container_id), timeout_s=1800
         )
 
-    async def delete(self, container: str) -> None:
-        """Kill and remove the container, in whatever state it is. It is no error if there is none."""
-        await processes.run(self._argv("delete", "--force", container), check=False, timeout=30)
+    async def delete(self, container_id: str) -> None:
+        """Kill and remove the container, whatever state it is in. If there is no such container, do nothing."""
+        await processes.run(self._argv("delete", "--force", container_id), check=False, timeout_s=30)
 
     async def statuses(self) -> dict[str, str]:
-        """All containers in our records: id -> status (creating, created, running, stopped …)."""
+        """The containers in this state folder's records: id -> status (creating, created, running, stopped …).
+
+        Raises:
+            RuntimeFault: runsc failed.
+        """
         finished = await processes.run(self._argv("list", "--format=json"))
         entries = json.loads(finished.stdout or b"null") or []
         return {entry["id"]: entry["status"] for entry in entries}
@@ -154,36 +182,39 @@ class Runsc:
         arguments: list[str],
         *,
         bundle: Path,
-        container: str,
+        container_id: str,
         stdin: int,
         cgroup_files: Sequence[Path],
         upper_gb: int,
     ) -> None:
-        # Pipes would be inherited by the sandbox and never reach their end; a file in append mode is what both
-        # runsc and the guest can write to.
+        # A file and no pipe: the sandbox would inherit the pipe, which then stays open. In append mode, because both
+        # runsc and the guest write to it.
         console = os.open(bundle / "console", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             status = await reaper.start_and_wait(
                 ["/bin/sh", "-c", _JOIN_AND_EXEC, "sh", *self._argv(*arguments, upper_gb=upper_gb)],
-                timeout=60,
+                timeout_s=_CREATE_TIMEOUT_S,
                 env={"PATH": _PATH, "THAWBOX_CGROUPS": " ".join(map(str, cgroup_files))},
                 stdin=stdin,
                 stdout=console,
                 stderr=console,
             )
-        except (TimeoutError, asyncio.CancelledError):
-            await self.delete(container)
+        except TimeoutError as error:
+            await self.delete(container_id)
+            raise processes.TimedOut(f"runsc {arguments[0]}", _CREATE_TIMEOUT_S) from error
+        except asyncio.CancelledError:
+            await self.delete(container_id)
             raise
         finally:
             os.close(console)
         if status != 0:
-            said = processes.tail((bundle / "console").read_bytes())
-            await self.delete(container)
-            raise processes.fault(f"runsc {arguments[0]} ended with status {status}: {said}")
+            output = processes.tail((bundle / "console").read_bytes())
+            await self.delete(container_id)
+            raise processes.fault(f"runsc {arguments[0]} ended with status {status}: {output}")
 
 
 def pid_of(bundle: Path) -> int | None:
-    """The host's process id of the sandbox that was created from ``bundle``."""
+    """The host's process id of the sandbox that was created from ``bundle``; None if none was."""
     try:
         return int((bundle / "pid").read_text())
     except (FileNotFoundError, ValueError):

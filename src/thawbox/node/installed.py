@@ -1,4 +1,4 @@
-"""What set-up has put on this machine for a state folder: runsc, its digest, and the agent's image."""
+"""Finds what set-up has installed on this machine: runsc and the agent's image."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ HASH_FILE_SUFFIX = ".sha256"
 
 
 def installed_runsc(settings: Settings) -> Path:
-    """The runsc to use.
+    """The runsc to use: the configured one, the state folder's, the default state folder's, or the one on ``PATH``.
 
     Raises:
-        RuntimeFault: there is none.
+        RuntimeFault: none of them exists.
     """
     candidates = [
         settings.runsc,
@@ -34,25 +34,32 @@ def installed_runsc(settings: Settings) -> Path:
     for candidate in candidates:
         if candidate is not None and candidate.exists():
             return candidate.resolve()
-    raise RuntimeFault("runsc is not installed: run scripts/setup, or set THAWBOX_RUNSC to its path")
+    raise RuntimeFault("runsc is not installed: run sudo thaw setup, or set THAWBOX_RUNSC to its path")
 
 
 def agent_image(settings: Settings) -> Path:
-    """The agent's image in the state folder; made from this machine's Python if it is not there."""
+    """The configured agent image, or the state folder's, which is made from this machine's Python if it is missing."""
     if settings.agent_image is not None:
         return settings.agent_image
     return build_agent_image(Layout(settings.state).runtime).path
 
 
 def open_runsc(settings: Settings) -> gvisor.Runsc:
-    """The installed runsc, for this state folder."""
+    """The installed runsc, with its records and writable layers in this state folder.
+
+    Raises:
+        RuntimeFault: runsc is not installed.
+    """
     layout = Layout(settings.state)
     binary = installed_runsc(settings)
     return gvisor.Runsc(binary=binary, root=layout.containers, upper=layout.upper, digest=digest_of(binary))
 
 
 def digest_of(binary: Path) -> str:
-    """sha256 of the file; remembered beside it, as 80 MB take 50 ms, for as long as size and time stay."""
+    """SHA-256 of the file, in hexadecimal.
+
+    It is stored beside the file and used while the file's size and time stay the same: hashing 80 MB takes 50 ms.
+    """
     stat = binary.stat()
     stamp = f"{stat.st_size} {stat.st_mtime_ns}"
     memo = binary.with_name(binary.name + HASH_FILE_SUFFIX)
@@ -63,7 +70,7 @@ def digest_of(binary: Path) -> str:
     except OSError:
         pass
     digest = file_digest(binary, "sha256")
-    with contextlib.suppress(OSError):  # a read-only folder of the operator's: hashed again next time
+    with contextlib.suppress(OSError):  # the folder is read-only: hash again next time
         memo.write_text(f"{stamp}:{digest}\n")
     return digest
 

@@ -1,4 +1,4 @@
-"""What a crash left on this machine, found by name and removed."""
+"""Finds what a crash has left on this machine, by name, and removes it."""
 
 from __future__ import annotations
 
@@ -6,61 +6,69 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from thawbox import log as logs
 from thawbox.errors import RuntimeFault
+from thawbox.state import Layout
 
-from . import cgroups, slots
+from . import cgroups, gvisor, slots
 from .container import Container
-
-if TYPE_CHECKING:
-    from .containers import Node
 
 log = logs.get(__name__)
 
 
-async def remove_leftovers(node: Node, *, keep: Collection[Container]) -> dict[str, int]:
-    """Remove containers, cgroups, bundles, writable layers, slots and half-made things that are not in ``keep``.
+async def remove_leftovers(
+    runsc: gvisor.Runsc,
+    layout: Layout,
+    network: slots.Network,
+    cgroup_parent: str,
+    *,
+    keep: Collection[Container],
+) -> dict[str, int]:
+    """Remove containers, cgroups, slots, bundles, writable layers and temporary files, except what ``keep`` uses.
 
-    Call it before anything new is made. Returns how many of each kind there were.
+    Call it before anything new is made: all that is below ``layout.tmp`` goes. Returns how many of each kind there
+    were.
+
+    Raises:
+        RuntimeFault: runsc cannot list its containers. What cannot be removed is left for the next start.
     """
     ids = {container.id for container in keep}
     removed = {
-        "containers": await _containers(node, ids),
-        "cgroups": await asyncio.to_thread(_cgroups, node, ids),
+        "containers": await _containers(runsc, ids),
+        "cgroups": await asyncio.to_thread(_cgroups, cgroup_parent, ids),
         "slots": await asyncio.to_thread(
-            slots.remove_leftovers, node.slots.network, {container.slot.index for container in keep}
+            slots.remove_leftovers, network, {container.slot.index for container in keep}
         ),
-        "folders": await asyncio.to_thread(_folders, node, ids),
+        "folders": await asyncio.to_thread(_folders, layout, ids),
     }
     if any(removed.values()):
         log.info("leftovers_removed", **removed)
     return removed
 
 
-async def _containers(node: Node, keep: set[str]) -> int:
-    stale = [name for name in await node.runsc.statuses() if name not in keep]
+async def _containers(runsc: gvisor.Runsc, keep: set[str]) -> int:
+    stale = [name for name in await runsc.statuses() if name not in keep]
     for name in stale:
-        await node.runsc.delete(name)
+        await runsc.delete(name)
     return len(stale)
 
 
-def _cgroups(node: Node, keep: set[str]) -> int:
-    stale = [name for name in cgroups.names(node.cgroup_parent) if name not in keep]
+def _cgroups(parent: str, keep: set[str]) -> int:
+    stale = [name for name in cgroups.names(parent) if name not in keep]
     for name in stale:
-        with contextlib.suppress(RuntimeFault):  # said again at the next start
-            cgroups.remove(cgroups.of(node.cgroup_parent, name))
+        with contextlib.suppress(RuntimeFault):  # the next start tries again
+            cgroups.remove(cgroups.of(parent, name))
     return len(stale)
 
 
-def _folders(node: Node, keep: set[str]) -> int:
+def _folders(layout: Layout, keep: set[str]) -> int:
     count = 0
-    for folder in (node.layout.bundles, node.layout.upper, node.layout.tmp, node.layout.containers):
+    for folder in (layout.bundles, layout.upper, layout.tmp, layout.containers):
         for entry in folder.iterdir():
             if any(name in entry.name for name in keep):
                 continue
-            if folder == node.layout.containers and entry.is_file():
+            if folder == layout.containers and entry.is_file():
                 continue  # runsc's own lock files
             count += 1
             if entry.is_dir() and not entry.is_symlink():

@@ -1,7 +1,7 @@
-"""Network namespaces with names, made and entered by threads of our own.
+"""Named network namespaces, made and entered by short-lived threads.
 
-pyroute2's helpers for this fork; a forked child shares the event loop's signal pipe, and its SIGTERM arrives as
-ours. A thread that enters a namespace ends there, so nothing else ever runs in the wrong one.
+pyroute2's helpers for this fork: the child shares the event loop's signal pipe, so a SIGTERM to the child would reach
+the server. A thread that has entered a namespace ends in it, so no other code runs in the wrong namespace.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 FOLDER = Path("/var/run/netns")
+"""Where ``ip netns`` keeps names."""
 _CLONE_NEWNET = 0x40000000
 _MS_BIND = 4096
 _MS_REC = 16384
@@ -29,7 +30,7 @@ def create(path: Path) -> None:
     """Make a new namespace and name it ``path``.
 
     Raises:
-        OSError: the kernel refused; there is no ``path`` then.
+        OSError: the kernel does not allow it, or ``path`` exists; no new name is left.
     """
     _prepare_folder()
     path.touch(mode=0o600, exist_ok=False)
@@ -46,10 +47,10 @@ def create(path: Path) -> None:
 
 
 def _prepare_folder() -> None:
-    """Make the folder a shared mount point, as ``ip netns add`` does when it finds that it is none.
+    """Make the folder a shared mount point, as ``ip netns add`` does if it is not one.
 
-    Done after namespaces were mounted in it, that hides their mounts below copies of them, and the names can never be
-    removed again (EBUSY).
+    It must happen before the first namespace is mounted in the folder. Later it would hide those mounts below copies,
+    and their names could not be removed any more (EBUSY).
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -68,7 +69,7 @@ def inside(path: Path, do: Callable[[IPRoute], None]) -> None:
     """Call ``do`` with a netlink socket of the namespace ``path``.
 
     Raises:
-        OSError: there is no such namespace, and whatever ``do`` raises.
+        OSError: there is no such namespace. What ``do`` raises is raised as well.
     """
 
     def enter() -> None:
@@ -84,13 +85,13 @@ def inside(path: Path, do: Callable[[IPRoute], None]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take the name away; the namespace goes with the last process in it. It is no error if there is none."""
+    """Remove the name, if it exists; the namespace ends with the last process in it."""
     _libc.umount2(bytes(path), _MNT_DETACH)
     path.unlink(missing_ok=True)
 
 
 def names() -> list[str]:
-    """All named namespaces of this machine."""
+    """Names of all named namespaces of this machine."""
     return [entry.name for entry in FOLDER.iterdir()] if FOLDER.is_dir() else []
 
 

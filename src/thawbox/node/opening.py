@@ -1,4 +1,4 @@
-"""Putting a node together from settings."""
+"""Opens and closes the node of a state folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from thawbox import processes
 from thawbox.errors import RuntimeFault
 from thawbox.settings import Settings
 from thawbox.state import Layout
+from thawbox.util import atomic
 
 from . import boot, cgroups, firewall, installed, reaper, slots
 from .containers import Node
@@ -20,20 +21,22 @@ log = logs.get(__name__)
 
 
 async def open_node(settings: Settings) -> Node:
-    """The node of this state folder: its folders made, its firewall in place, some slots still to be warmed.
+    """Make the state folder's folders, firewall table and cgroup, and return its node. No network slot is ready yet.
 
     Raises:
-        RuntimeFault, NoCapacity: something that is needed is missing; ``thaw doctor`` tells more.
+        RuntimeFault: the caller is not root, or runsc, nftables or a cgroup controller is missing; ``thaw doctor``
+            says more.
+        NoCapacity: every block of the guest network belongs to another state folder.
     """
     if os.geteuid() != 0:
         raise RuntimeFault("Thawbox needs root, for namespaces, cgroups and mounts: start it with sudo")
     layout = Layout(settings.state.resolve())
     layout.make()
-    if await boot.forget_earlier(layout):
+    if await boot.discard_stale_records(layout):
         log.info("machine_was_restarted")
     runsc = installed.open_runsc(settings)
     agent = await asyncio.to_thread(installed.agent_image, settings)
-    _offer_ca(settings, layout)
+    _copy_ca(settings, layout)
     network = await asyncio.to_thread(slots.claim_network, layout.state, settings.guest_network)
     slots.enable_forwarding()
     dns = firewall.name_servers(settings.guest_dns)
@@ -55,19 +58,21 @@ async def open_node(settings: Settings) -> Node:
 
 
 async def close_node(node: Node, *, keep: bool) -> None:
-    """Give back what no sandbox uses; with ``keep`` false also what all share (firewall, cgroup, share of network)."""
+    """Remove the free network slots; unless ``keep``, also the firewall table, the cgroup and the network block.
+
+    ``keep`` is for sandboxes that outlive the server.
+    """
     await node.slots.close()
     if not keep:
-        await processes.run(
-            ["umount", "-n", node.layout.containers / "null-netns"], check=False
-        )  # the gofers'
+        # runsc mounts it for its gofers.
+        await processes.run(["umount", "-n", node.layout.containers / "null-netns"], check=False)
         await firewall.remove(node.table)
         cgroups.remove_parent(node.cgroup_parent)
         slots.release_network(node.layout.state, node.slots.network)
 
 
-def _offer_ca(settings: Settings, layout: Layout) -> None:
-    """Put the host's CA bundle where build steps see it, and nothing else of the host."""
+def _copy_ca(settings: Settings, layout: Layout) -> None:
+    """Copy the configured CA bundle to the folder that is mounted into every sandbox; remove it if there is none."""
     folder = layout.runtime / "host"
     folder.mkdir(exist_ok=True, mode=0o755)
     layout.runtime.chmod(0o755)  # inside the private state folder
@@ -76,7 +81,6 @@ def _offer_ca(settings: Settings, layout: Layout) -> None:
     if source is None or not source.exists():
         target.unlink(missing_ok=True)
         return
-    half_made = folder / ".ca"
-    shutil.copyfile(source, half_made)
-    half_made.chmod(0o644)
-    half_made.rename(target)
+    with atomic.replacing(target) as unfinished:
+        shutil.copyfile(source, unfinished)
+        unfinished.chmod(0o644)

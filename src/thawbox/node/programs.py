@@ -1,4 +1,4 @@
-"""Ending what runs inside a container."""
+"""Ends the programs inside a container."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.errors import GuestFault
 
 GRACE_S = 5
-"""From the polite signal to the one that cannot be refused."""
+"""Seconds from SIGTERM to SIGKILL."""
 
-# kill(-1) spares the caller and process 1, which is the agent. Nobody can fork away from SIGKILL to all.
-_SCRIPT = f"""
+# kill(-1) spares the caller and process 1, which is the agent. It reaches all others at once, so that no program can
+# escape by forking. Source: kill(2).
+SCRIPT = f"""
 import os, time
 def others():
     return [p for p in os.listdir("/proc") if p.isdigit() and int(p) not in (1, os.getpid()) and alive(p)]
@@ -22,10 +23,10 @@ def alive(pid):
         return False
 def end(signal, seconds):
     deadline = time.monotonic() + seconds
-    told = False
+    sent = False
     while others() and time.monotonic() < deadline:
-        if signal == 9 or not told:
-            told = True
+        if signal == 9 or not sent:
+            sent = True
             try:
                 os.kill(-1, signal)
             except ProcessLookupError:
@@ -39,12 +40,13 @@ raise SystemExit(bool(others()))
 
 
 async def end_all(endpoint: guest.Endpoint) -> None:
-    """SIGTERM to every process inside but the agent, SIGKILL to those that are left after ``GRACE_S`` seconds.
+    """Send SIGTERM to every process inside but the agent, and SIGKILL to those that are left after ``GRACE_S`` seconds.
 
     Raises:
-        GuestFault, GuestError: the agent does not do it.
+        GuestFault: a process is left, or the agent does not answer.
+        GuestError: the agent reports an error.
     """
-    done = await guest.run(endpoint, argv=[*INTERPRETER_ARGV, "-c", _SCRIPT], timeout=4 * GRACE_S)
+    done = await guest.run(endpoint, argv=[*INTERPRETER_ARGV, "-c", SCRIPT], timeout=4 * GRACE_S)
     if done.exit_code != 0:
-        said = done.stderr[-500:].decode("utf-8", "replace")
-        raise GuestFault(f"the programs inside do not end (status {done.exit_code}): {said}")
+        output = done.stderr[-500:].decode("utf-8", "replace")
+        raise GuestFault(f"the programs inside do not end (status {done.exit_code}): {output}")

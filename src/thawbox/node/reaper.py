@@ -1,14 +1,13 @@
-"""Collecting sandbox processes when they end.
+"""Waits for sandbox processes that end (reaps them), and for other processes.
 
-runsc's sandbox and gofer outlive the command that made them and fall to their nearest subreaper. Some machines'
-process 1 looks only every second, and `runsc delete` waits for that; so the server takes them over. It takes
-nobody else's children: only those that were announced with ``expect``.
+runsc's sandbox and gofer processes outlive the command that started them, and become children of the nearest
+subreaper. That is the server: on some machines process 1 reaps only once a second, and `runsc delete` waits for it.
+The server reaps only processes that were announced with ``expect``; asyncio waits for its own children.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import signal
@@ -16,51 +15,58 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from thawbox import processes
+
 _PR_SET_CHILD_SUBREAPER = 36
 _expected: set[int] = set()
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
-    """Become the subreaper, and collect expected processes as they die."""
+    """Make this process the subreaper of its descendants, and reap expected processes when they end.
+
+    Raises:
+        OSError: the kernel does not allow it.
+    """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-    loop.add_signal_handler(signal.SIGCHLD, _collect)
+    loop.add_signal_handler(signal.SIGCHLD, _reap)
 
 
 def expect(pids: Iterable[int]) -> None:
-    """Collect these processes when they die. Those that are not ours to collect are forgotten then."""
+    """Reap these processes when they end. Those that are not children of this process are ignored."""
     _expected.update(pids)
-    _collect()
+    _reap()
 
 
-def _collect() -> None:
+def _reap() -> None:
     for pid in list(_expected):
         try:
             if os.waitpid(pid, os.WNOHANG) != (0, 0):
                 _expected.discard(pid)
-        except ChildProcessError:  # another's child: a sandbox that an earlier server started
+        except ChildProcessError:  # a sandbox that an earlier server started
             _expected.discard(pid)
 
 
-async def start_and_wait(argv: Sequence[str], *, timeout: float, **popen: Any) -> int:
-    """Run a program that enters one of our cgroups; return its exit status.
+async def start_and_wait(argv: Sequence[str], *, timeout_s: float, **popen: Any) -> int:
+    """Run a program whose children outlive it; return its exit status. ``popen``: as for ``subprocess.Popen``.
+
+    ``processes.run`` would wait for the children, which inherit the program's output.
 
     Raises:
-        TimeoutError: it took longer than ``timeout`` seconds; it has been killed then, as on cancellation.
+        TimeoutError: the program took longer than ``timeout_s``; it has been killed, as on cancellation.
     """
     child = subprocess.Popen(argv, start_new_session=True, **popen)  # noqa: ASYNC220
     try:
-        await asyncio.wait_for(exited(child.pid), timeout)
+        await asyncio.wait_for(exited(child.pid), timeout_s)
     finally:
         if child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+            processes.kill_group(child.pid)
             child.wait()
     return int(child.returncode)
 
 
 async def exited(pid: int) -> None:
-    """Return when the process has ended (it may be a zombie then), at once if there is none."""
+    """Return when the process has ended (it may still be a zombie), or at once if there is no such process."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,8 +1,8 @@
-"""Network slots: a network namespace with its link, address and route each, made ahead and used again.
+"""Network slots: network namespaces with a link, an address and a route, made in advance and used again.
 
-Slot ``n`` of a node has the namespace and the host's device ``<prefix>-<n>`` and the n-th /30 of the node's
-network: the host has its first address, the guest the second. Names carry the node's prefix, so that whatever a
-crash left behind is found by name.
+Slot ``n`` of a node has a namespace and a device of the host, both named ``<prefix>-<n>``, and the n-th /30 of the
+node's block: its first address is the host's, its second the guest's. Names begin with the node's prefix, so that
+what a crash leaves is found by name.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ log = logs.get(__name__)
 
 BLOCK_PREFIX = 20
 """Each node takes a /20 of the guest network: 1,024 slots."""
-_REGISTER = Path("/run/thawbox")
+REGISTER = Path("/run/thawbox")
+"""One file per block that is taken, with the path of the state folder that owns it."""
+
+
+IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A namespace for one sandbox."""
+    """A network namespace for one sandbox, and its link to the host."""
 
     index: int
     device: str
-    """the host's end of the link"""
+    """name of the host's end of the link"""
     netns: Path
     host_address: str
     guest_address: str
@@ -47,14 +51,14 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A node's share of the guest network."""
+    """A node's block of the guest network, and the prefix of its names."""
 
     prefix: str
     """of device and namespace names: ``tb`` and four hex digits"""
     block: ipaddress.IPv4Network
 
     def slot(self, index: int) -> Slot:
-        """The slot with this number; it need not exist."""
+        """The slot with this number, whether it exists or not."""
         base = int(self.block.network_address) + 4 * index
         name = f"{self.prefix}-{index}"
         return Slot(
@@ -67,24 +71,26 @@ class Network:
 
     @property
     def capacity(self) -> int:
-        """How many slots there can be."""
+        """Number of slots in the block."""
         return int(self.block.num_addresses // 4)
 
 
 def claim_network(state: Path, guest_network: str) -> Network:
-    """This state folder's share of ``guest_network``: the same again after a restart, nobody else's meanwhile.
+    """The block of ``guest_network`` for this state folder: stable across restarts, and exclusive.
+
+    A block is free again when its owner's state folder is gone and no address of this machine lies in it.
 
     Raises:
-        NoCapacity: every share belongs to another state folder.
+        NoCapacity: every block belongs to another state folder.
     """
     prefix = "tb" + hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:4]
-    _REGISTER.mkdir(exist_ok=True, mode=0o700)
-    with open(_REGISTER / "lock", "w") as lock:
+    REGISTER.mkdir(exist_ok=True, mode=0o700)
+    with open(REGISTER / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        taken = _addresses_of_others(prefix)
+        taken = addresses_of_others(prefix)
         free = None
         for block in ipaddress.IPv4Network(guest_network).subnets(new_prefix=BLOCK_PREFIX):
-            entry = _REGISTER / f"block-{block.network_address}"
+            entry = REGISTER / f"block-{block.network_address}"
             owner = Path(entry.read_text()) if entry.exists() else None
             if owner == state.resolve():
                 return Network(prefix, block)
@@ -94,15 +100,15 @@ def claim_network(state: Path, guest_network: str) -> Network:
             if free is None and not any(address in block for address in taken):
                 free = block
         if free is not None:
-            (_REGISTER / f"block-{free.network_address}").write_text(str(state.resolve()))
+            (REGISTER / f"block-{free.network_address}").write_text(str(state.resolve()))
             return Network(prefix, free)
     raise NoCapacity(
         f"every /{BLOCK_PREFIX} of the guest network {guest_network} is taken: set THAWBOX_GUEST_NETWORK"
     )
 
 
-def _addresses_of_others(prefix: str) -> list[ipaddress.IPv4Address]:
-    """This machine's addresses, but those of the slots with this prefix."""
+def addresses_of_others(prefix: str) -> list[ipaddress.IPv4Address]:
+    """This machine's addresses, except those of slots with this prefix."""
     found = []
     with IPRoute() as host:
         for entry in host.get_addr(family=socket.AF_INET):
@@ -112,15 +118,15 @@ def _addresses_of_others(prefix: str) -> list[ipaddress.IPv4Address]:
 
 
 def release_network(state: Path, network: Network) -> None:
-    """Give the share back."""
-    entry = _REGISTER / f"block-{network.block.network_address}"
+    """Give the block back. If it belongs to another state folder by now, do nothing."""
+    entry = REGISTER / f"block-{network.block.network_address}"
     with contextlib.suppress(FileNotFoundError):
         if Path(entry.read_text()) == state.resolve():
             entry.unlink()
 
 
 def existing(network: Network) -> set[int]:
-    """Numbers of the slots that are on this machine, from whatever time."""
+    """Numbers of the slots that exist on this machine, whole or in part."""
     found = {name for name in netns.names() if name.startswith(network.prefix + "-")}
     with IPRoute() as host:
         for link in host.get_links():
@@ -131,9 +137,10 @@ def existing(network: Network) -> set[int]:
 
 
 def make(slot: Slot) -> None:
-    """Create namespace and link (about 12 ms).
+    """Create the slot's namespace and link (about 12 ms). What exists of it is removed first.
 
-    A half-made one of the same name is removed first.
+    Raises:
+        OSError, NetlinkError: the kernel does not allow it; a part of the slot may exist then.
     """
     destroy(slot)
     netns.create(slot.netns)
@@ -148,7 +155,7 @@ def make(slot: Slot) -> None:
 
 
 def refresh(slot: Slot) -> None:
-    """Put address and route back: runsc takes them off the device when it takes the device over."""
+    """Set the guest's address and route again: runsc removes them from the device when it starts to use it."""
 
     def put_back(guest: IPRoute) -> None:
         index = guest.link_lookup(ifname="eth0")[0]
@@ -165,7 +172,7 @@ def _raise_links(guest: IPRoute) -> None:
 
 
 def destroy(slot: Slot) -> None:
-    """Remove link and namespace. It is no error if there is none."""
+    """Remove the link and the namespace, as far as they exist."""
     with IPRoute() as host:
         for index in host.link_lookup(ifname=slot.device):
             with contextlib.suppress(NetlinkError):
@@ -174,9 +181,9 @@ def destroy(slot: Slot) -> None:
 
 
 class Slots:
-    """The slots of this node: free ones wait, ``acquire`` hands out, ``release`` takes back.
+    """The slots of this node. ``acquire`` takes a free one or makes one, ``release`` makes it free again.
 
-    Used from one event loop; the kernel is asked in threads.
+    Use it from one event loop only; it calls the kernel in threads.
     """
 
     def __init__(self, network: Network, *, ahead: int = 2) -> None:
@@ -188,10 +195,11 @@ class Slots:
         self._refill: asyncio.Task[None] | None = None
 
     async def acquire(self) -> Slot:
-        """A slot that nobody else has.
+        """Take a slot; ``release`` it later.
 
         Raises:
             NoCapacity: all are in use.
+            OSError, NetlinkError: it cannot be made; nothing of it is left.
         """
         if self._free:
             slot = self._free.popleft()
@@ -202,7 +210,7 @@ class Slots:
         return slot
 
     async def release(self, slot: Slot) -> None:
-        """Take back a slot whose container is gone. A slot that cannot be refreshed is removed."""
+        """Make the slot of a destroyed container free again, or remove it if it cannot be refreshed."""
         assert slot.index in self._used, f"slot {slot.index} was released twice"
         try:
             await asyncio.to_thread(refresh, slot)
@@ -215,12 +223,12 @@ class Slots:
         self._free.append(slot)
 
     def adopt(self, index: int) -> Slot:
-        """Mark the slot of a sandbox that survived a restart as used."""
+        """Mark the slot of a sandbox that has outlived its server as used."""
         self._used.add(index)
         return self.network.slot(index)
 
     async def warm(self) -> None:
-        """Have some slots ready."""
+        """Make slots until the configured number (``ahead``) is free."""
         while len(self._free) < self._ahead:
             self._free.append(await self._make(used=False))
 
@@ -256,7 +264,7 @@ class Slots:
 
 
 def remove_leftovers(network: Network, keep: set[int]) -> int:
-    """Remove every slot of this node that is on the machine but not in ``keep``. Returns how many."""
+    """Remove every slot of this node whose number is not in ``keep``. Returns how many it removed."""
     stale = existing(network) - keep
     for index in stale:
         destroy(network.slot(index))
@@ -264,7 +272,6 @@ def remove_leftovers(network: Network, keep: set[int]) -> int:
 
 
 def enable_forwarding() -> None:
-    """Let this machine pass packets on; without it guests reach nothing."""
-    path = Path("/proc/sys/net/ipv4/ip_forward")
-    if path.read_text().strip() != "1":
-        path.write_text("1\n")
+    """Let this machine forward IPv4 packets; without it guests reach nothing."""
+    if IP_FORWARD.read_text().strip() != "1":
+        IP_FORWARD.write_text("1\n")

@@ -1,8 +1,8 @@
-"""The OCI bundle of a sandbox or a build step.
+"""The OCI bundle of a sandbox or a build step: a folder with ``config.json``.
 
-Restore compares much of this with what the snapshot was made from (mounts, args, annotations,
-rlimits, capabilities must be the same; hostname, network namespace and bundle path may differ), so everything that
-differs between two sandboxes of one template stays out of it.
+runsc restores a snapshot only into a container whose mounts, arguments, annotations, rlimits and capabilities equal
+those of the frozen one. Hostname, network namespace and bundle path may differ. So nothing else in here may depend on
+the sandbox. Source of the fields: the OCI runtime specification; of the annotations: gVisor, ``runsc/specutils``.
 """
 
 from __future__ import annotations
@@ -30,24 +30,25 @@ CAPABILITIES = (
     "CAP_SYS_CHROOT",
     "CAP_SYS_PTRACE",
 )
-"""Docker's default set without raw sockets, with ptrace (debuggers; the kernel that it traces is the sandbox's)."""
+"""Docker's default set without CAP_NET_RAW, and with CAP_SYS_PTRACE for debuggers, which see only the sandbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
-    """A root that is a folder of the host, never written to: what the step changes goes to a file elsewhere."""
+    """A root that is a folder of the host. Nothing writes to it: changes go to the writable layer."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erofs:
-    """A root that is an EROFS image, shared by all sandboxes of the template."""
+    """A root that is an EROFS image, which all sandboxes of the template share."""
 
     image: Path
     upper: Path
-    """Folder for the writable layer; part of the snapshot, so one for all."""
+    """folder for writable layers; its path is in the snapshot, so it is the same for all sandboxes"""
     disk_gb: int
+    """limit of the writable layer, in GiB"""
 
 
 def write_bundle(
@@ -61,7 +62,7 @@ def write_bundle(
 ) -> None:
     """Create the folder ``bundle`` with ``config.json`` in it.
 
-    ``binds`` maps paths inside to host files, read-only.
+    ``binds`` maps paths inside to files or folders of the host, which are mounted read-only.
     """
     bundle.mkdir(parents=True, exist_ok=True)
     (bundle / "root").mkdir(exist_ok=True)

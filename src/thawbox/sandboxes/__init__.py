@@ -1,1 +1,1 @@
-"""Sandboxes' life: thaw, expiry, reconciliation after a restart, deletion."""
+"""The life of sandboxes: creation, pause, stop, fork, save, expiry, recovery after a restart, deletion."""

@@ -1,4 +1,4 @@
-"""What all operations on this node's sandboxes share: the parts, the containers that live, the rows."""
+"""What all operations on this node's sandboxes share: services, the containers that live, and access to the rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from thawbox import log as logs
 from thawbox.errors import InternalFault, SandboxNotFound
@@ -20,7 +20,7 @@ from thawbox.snapshots.pins import Pins
 from thawbox.store import sandboxes as rows
 from thawbox.store.database import Database
 from thawbox.store.enums import SandboxStatus
-from thawbox.store.sandboxes import SandboxRow
+from thawbox.store.sandboxes import SandboxChanges, SandboxRow
 
 from .events import Events
 from .operations import Operations
@@ -34,8 +34,8 @@ def _two_per_core() -> asyncio.Semaphore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Home:
-    """This node's sandboxes. ``held`` and the rows agree whenever nobody has a sandbox's turn."""
+class SandboxContext:
+    """This node's sandboxes. ``containers`` and the rows agree while no operation on the sandbox runs."""
 
     node: Runtime
     database: Database
@@ -45,12 +45,14 @@ class Home:
     pools: Pools
     operations: Operations = field(default_factory=Operations)
     starting: asyncio.Semaphore = field(default_factory=_two_per_core)
-    held: dict[str, Container] = field(default_factory=dict)
-    """Containers of running and frozen sandboxes. Who takes one out is the one to destroy it."""
+    """Held while a container is brought up, so that not too many start at once."""
+    containers: dict[str, Container] = field(default_factory=dict)
+    """Sandbox id -> container, of running and frozen sandboxes. Whoever removes an entry must destroy it."""
     watchers: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """Sandbox id -> the task that notices its container's death."""
 
     async def row(self, sandbox_id: str) -> SandboxRow:
-        """The sandbox as it is now.
+        """Return the sandbox as it is now.
 
         Raises:
             SandboxNotFound: it was deleted.
@@ -61,22 +63,25 @@ class Home:
             raise SandboxNotFound("Sandbox not found")
         return found
 
-    async def change(self, sandbox_id: str, **fields: Any) -> SandboxRow:
-        """Set columns, tell the listeners, and return the row.
+    async def update(self, sandbox_id: str, **changes: Unpack[SandboxChanges]) -> SandboxRow:
+        """Set columns, publish the event ``updated``, and return the new row.
 
         Raises:
             SandboxNotFound: it was deleted meanwhile.
         """
         async with self.database.write() as connection:
-            await rows.update(connection, sandbox_id, **fields)
+            await rows.update(connection, sandbox_id, **changes)
             found = await rows.get(connection, sandbox_id)
         if found is None:
             raise SandboxNotFound("Sandbox not found")
         self.events.publish("updated", found)
         return found
 
-    async def forget(self, sandbox_id: str) -> SandboxRow | None:
-        """Remove the row, whereupon nobody can ask for the sandbox any more; None if it was gone."""
+    async def delete_row(self, sandbox_id: str) -> SandboxRow | None:
+        """Remove the row and publish the event ``deleted``. From now on no request finds the sandbox.
+
+        Returns the removed row, or None if there was none.
+        """
         async with self.database.write() as connection:
             row = await rows.get(connection, sandbox_id)
             if row is None or not await rows.delete(connection, sandbox_id):
@@ -84,38 +89,38 @@ class Home:
         self.events.publish("deleted", row)
         return row
 
-    def hold(self, container: Container) -> None:
-        """The container is a sandbox's from now on; its death will be noticed."""
-        self.held[container.id] = container
+    def track(self, container: Container) -> None:
+        """Keep the container as its sandbox's, and watch for its death."""
+        self.containers[container.id] = container
         self.watchers[container.id] = asyncio.create_task(self._watch_until_death(container))
 
     async def destroy(self, sandbox_id: str) -> None:
-        """Destroy the container that the sandbox has, if it has one."""
+        """Destroy the sandbox's container, if it has one."""
         watcher = self.watchers.pop(sandbox_id, None)
-        container = self.held.pop(sandbox_id, None)
+        container = self.containers.pop(sandbox_id, None)
         if watcher is not None and watcher is not asyncio.current_task():
             watcher.cancel()
         if container is not None:
             await asyncio.shield(self.node.destroy(container))
 
-    def folder(self, sandbox_id: str) -> Path:
-        """Where its memory lies while it is on disk."""
+    def memory_folder(self, sandbox_id: str) -> Path:
+        """The folder below which the sandbox's memory is while it is on disk."""
         return self.node.layout.paused / sandbox_id
 
-    async def keep_only(self, sandbox_id: str, memory: str | None) -> None:
-        """Remove its memory on disk, except for the folder ``memory``."""
-        folder = self.folder(sandbox_id)
+    async def remove_memory(self, sandbox_id: str, *, keep: str | None) -> None:
+        """Remove the sandbox's memory on disk, except for the folder named ``keep``; None: all of it."""
+        folder = self.memory_folder(sandbox_id)
         for entry in folder.iterdir() if folder.is_dir() else ():
-            if entry.name != memory:
+            if entry.name != keep:
                 await asyncio.to_thread(shutil.rmtree, entry, ignore_errors=True)
-        if memory is None:
+        if keep is None:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def version(self, row: SandboxRow) -> Version:
-        """What it was made from; the row keeps these files from being removed.
+        """Return the version that the sandbox was made from. As long as the row exists, its files are kept.
 
         Raises:
-            InternalFault: they are gone.
+            InternalFault: the files are gone.
         """
         version = versions.load(self.node.layout, row.snapshot_key)
         if version is None:
@@ -123,25 +128,25 @@ class Home:
         return version
 
     async def _watch_until_death(self, container: Container) -> None:
-        """Notice that a sandbox died by itself, say why in its record, and free what it held."""
+        """Wait until the container dies by itself, note the reason in the row, and free what it held."""
         await container.died.wait()
         async with self.operations.lock(container.id):
-            if self.held.get(container.id) is not container:
+            if self.containers.get(container.id) is not container:
                 return
             reason = reason_of_death(container)
             log.warning("sandbox_died", sandbox_id=container.id, reason=reason)
             try:
-                await self.change(
+                await self.update(
                     container.id, status=SandboxStatus.ERROR, reason=reason, slot=None, paused_at=None
                 )
             except SandboxNotFound:
-                pass  # whoever deletes it waits for our turn to end
+                pass  # it is being deleted, and the deletion waits for this lock
             finally:
                 await self.destroy(container.id)
 
 
 def reason_of_death(container: Container) -> str:
-    """Why a container that is dead died, for its owner."""
+    """Why a dead container died, as a phrase for the sandbox's owner."""
     if container.out_of_memory:
         return "out of memory: it needed more than its template's memory"
     return "its runtime process ended"

@@ -1,4 +1,4 @@
-"""News of sandboxes for whoever listens (contract B.13)."""
+"""Events of sandboxes, for clients that follow a stream."""
 
 from __future__ import annotations
 
@@ -12,87 +12,87 @@ from typing import Literal
 from thawbox.store.sandboxes import SandboxRow
 
 BACKLOG = 1000
-"""Events that wait for a slow reader; one more, and its stream ends, so that it notices."""
+"""Events that are queued for a slow reader. One more ends its stream, so that the reader notices the loss."""
 
-Kind = Literal["created", "updated", "deleted"]
+EventKind = Literal["created", "updated", "deleted"]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened to a sandbox, and its row after that (of a deleted one: before)."""
+    """What happened to a sandbox, and its row afterwards (if it was deleted: its last row)."""
 
-    kind: Kind
+    kind: EventKind
     row: SandboxRow
 
 
-class Listener:
-    """One reader's queue."""
+class Subscription:
+    """The queue of one reader."""
 
     def __init__(self, organization_id: int) -> None:
         self.organization_id = organization_id
-        self._waiting: deque[Event] = deque()
-        self._news = asyncio.Event()
-        self._over = False
+        self._queue: deque[Event] = deque()
+        self._changed = asyncio.Event()
+        self._ended = False
 
     def put(self, event: Event) -> None:
-        """Queue an event, or end the stream if too many wait."""
-        if len(self._waiting) >= BACKLOG:
+        """Queue an event, or end the stream if ``BACKLOG`` events are queued already."""
+        if len(self._queue) >= BACKLOG:
             self.end()
-        if not self._over:
-            self._waiting.append(event)
-            self._news.set()
+        if not self._ended:
+            self._queue.append(event)
+            self._changed.set()
 
     def end(self) -> None:
-        """Nothing comes any more."""
-        self._over = True
-        self._news.set()
+        """Accept no more events; those that are queued can still be read."""
+        self._ended = True
+        self._changed.set()
 
     async def next(self, patience_s: float) -> Event | Literal["over"] | None:
-        """The next event; None if there was none within ``patience_s`` seconds; ``over`` after the last one."""
-        if not self._waiting and not self._over:
+        """Return the next event; None if none came within ``patience_s`` seconds; ``over`` after the last one."""
+        if not self._queue and not self._ended:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), patience_s)
-        if self._waiting:
-            event = self._waiting.popleft()
-            if not self._waiting and not self._over:
-                self._news.clear()
+                await asyncio.wait_for(self._changed.wait(), patience_s)
+        if self._queue:
+            event = self._queue.popleft()
+            if not self._queue and not self._ended:
+                self._changed.clear()
             return event
-        return "over" if self._over else None
+        return "over" if self._ended else None
 
 
 class Events:
-    """Hands every event to the listeners of its organisation. Used from one event loop."""
+    """Passes every event to the subscriptions of its organisation. Used from one event loop."""
 
     def __init__(self) -> None:
-        self._listeners: set[Listener] = set()
+        self._subscriptions: set[Subscription] = set()
         self.on_deleted: list[Callable[[str], None]] = []
-        """Called with the id of every sandbox that goes, whosever it is."""
+        """Called with the id of every deleted sandbox, of any organisation."""
         self.closing = asyncio.Event()
-        """Set when the server stops: whatever streams for ever must end."""
+        """Set when the server stops: endless streams must end then."""
 
-    def publish(self, kind: Kind, row: SandboxRow) -> None:
-        """Tell everybody whom it concerns; never waits."""
+    def publish(self, kind: EventKind, row: SandboxRow) -> None:
+        """Queue an event for the organisation's subscriptions; never waits."""
         if kind == "deleted":
-            for forget in self.on_deleted:
-                forget(row.id)
-        for listener in self._listeners:
-            if listener.organization_id == row.organization_id:
-                listener.put(Event(kind, row))
+            for callback in self.on_deleted:
+                callback(row.id)
+        for subscription in self._subscriptions:
+            if subscription.organization_id == row.organization_id:
+                subscription.put(Event(kind, row))
 
     @contextlib.contextmanager
-    def listen(self, organization_id: int) -> Iterator[Listener]:
-        """Events from now on, as long as the block lasts."""
-        listener = Listener(organization_id)
-        self._listeners.add(listener)
+    def subscribe(self, organization_id: int) -> Iterator[Subscription]:
+        """Receive the organisation's events from now on, as long as the block lasts."""
+        subscription = Subscription(organization_id)
+        self._subscriptions.add(subscription)
         if self.closing.is_set():
-            listener.end()
+            subscription.end()
         try:
-            yield listener
+            yield subscription
         finally:
-            self._listeners.discard(listener)
+            self._subscriptions.discard(subscription)
 
     def close(self) -> None:
         """End every stream."""
         self.closing.set()
-        for listener in self._listeners:
-            listener.end()
+        for subscription in self._subscriptions:
+            subscription.end()

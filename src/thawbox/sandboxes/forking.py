@@ -1,7 +1,7 @@
-"""Copies of a sandbox that run on by themselves.
+"""Forks: copies of a sandbox that run independently of it.
 
-A copy has the source's memory, files, programs and environment; it gets its own id, host name, secret, token and
-entropy. Connections to the outside do not come along.
+A copy has the source's memory, files, programs and environment. It gets its own id, host name, secret, token and
+entropy. Open connections to the outside are not copied.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from thawbox.store.enums import BootPath, SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 from . import memory
-from .context import Home
-from .creation import check_limit
+from .context import SandboxContext
+from .registration import check_limit
 
 
 async def fork(
-    home: Home,
+    context: SandboxContext,
     sandbox_id: str,
     count: int,
     *,
@@ -36,26 +36,26 @@ async def fork(
     timeout_seconds: int | None,
     undo: Callable[[str], Awaitable[None]],
 ) -> list[SandboxRow]:
-    """``count`` copies, all running; if one does not come up, ``undo`` removes all.
+    """Make ``count`` running copies. If one does not come up, ``undo`` is awaited with the id of each of them.
 
     Raises:
-        InvalidState: the source neither runs nor is paused.
-        Forbidden: so many more sandboxes are not allowed.
+        InvalidState: the source is neither running nor paused.
+        Forbidden: the organisation may not have that many more sandboxes.
         SandboxNotFound: the source, or a copy, was deleted meanwhile.
-        NoCapacity, RuntimeFault: it did not work.
+        NoCapacity, RuntimeFault: it did not work; no copy is left.
     """
-    folder = home.node.layout.tmp / f"fork-{secrets.token_hex(8)}"
+    folder = context.node.layout.tmp / f"fork-{secrets.token_hex(8)}"
     copies: list[SandboxRow] = []
     try:
 
         async def take_copy() -> None:
-            source = await home.row(sandbox_id)
-            await memory.copy(home, source, folder)
-            copies.extend(await _register(home, source, count, timeout_seconds))
+            source = await context.row(sandbox_id)
+            await memory.copy(context, source, folder)
+            copies.extend(await _register(context, source, count, timeout_seconds))
 
-        await home.operations.run(sandbox_id, take_copy)
+        await context.operations.run(sandbox_id, take_copy)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_bring_up(home, row, folder, env)) for row in copies]
+            tasks = [group.create_task(_bring_up(context, row, folder, env)) for row in copies]
         return [task.result() for task in tasks]
     except BaseException as error:
         for row in copies:
@@ -68,7 +68,7 @@ async def fork(
 
 
 async def _register(
-    home: Home, source: SandboxRow, count: int, timeout_seconds: int | None
+    context: SandboxContext, source: SandboxRow, count: int, timeout_seconds: int | None
 ) -> list[SandboxRow]:
     now = time.time()
     made = [
@@ -91,27 +91,29 @@ async def _register(
         )
         for _ in range(count)
     ]
-    async with home.database.write() as connection:
+    async with context.database.write() as connection:
         if await rows.get(connection, source.id) is None:
             raise SandboxNotFound("Sandbox not found")
-        await check_limit(connection, home.settings, source.organization_id, count)
+        await check_limit(connection, context.settings, source.organization_id, count)
         for row in made:
             await rows.insert(connection, row)
     for row in made:
-        home.events.publish("created", row)
+        context.events.publish("created", row)
     return made
 
 
-async def _bring_up(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str]) -> SandboxRow:
-    return await home.operations.run(row.id, lambda: _thaw(home, row, folder, env))
+async def _bring_up(
+    context: SandboxContext, row: SandboxRow, folder: Path, env: Mapping[str, str]
+) -> SandboxRow:
+    return await context.operations.run(row.id, lambda: _thaw(context, row, folder, env))
 
 
-async def _thaw(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str]) -> SandboxRow:
+async def _thaw(context: SandboxContext, row: SandboxRow, folder: Path, env: Mapping[str, str]) -> SandboxRow:
     greet = functools.partial(introduce, hostname=row.id, env_add=env)
-    async with home.starting:
-        container = await memory.thaw_into(home, row, folder, greet)
+    async with context.starting:
+        container = await memory.thaw_into(context, row, folder, greet)
     try:
-        running = await home.change(
+        running = await context.update(
             row.id,
             status=SandboxStatus.RUNNING,
             slot=container.slot.index,
@@ -120,7 +122,7 @@ async def _thaw(home: Home, row: SandboxRow, folder: Path, env: Mapping[str, str
             timings=container.timings,
         )
     except BaseException:
-        await asyncio.shield(home.node.destroy(container))
+        await asyncio.shield(context.node.destroy(container))
         raise
-    home.hold(container)
+    context.track(container)
     return running

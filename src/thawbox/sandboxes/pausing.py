@@ -1,6 +1,6 @@
-"""Pause and resume: frozen in memory first, on disk later.
+"""Pause and resume. A paused sandbox is frozen in memory first and moves to disk later.
 
-All of this happens in the sandbox's turn.
+The callers run these functions as an operation on the sandbox.
 """
 
 from __future__ import annotations
@@ -14,59 +14,64 @@ from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
 from . import memory
-from .context import Home
+from .context import SandboxContext
 from .states import Action, applies
 
 
-async def pause(home: Home, sandbox_id: str) -> SandboxRow:
+async def pause(context: SandboxContext, sandbox_id: str) -> SandboxRow:
     """Freeze a running sandbox.
 
     Raises:
-        InvalidState: it does not run.
+        InvalidState: it is not running.
         SandboxNotFound: it was deleted.
-        RuntimeFault: it did not work; it runs on.
+        RuntimeFault: it did not work; the sandbox is still running.
     """
-    row = await home.row(sandbox_id)
+    row = await context.row(sandbox_id)
     if not applies(Action.PAUSE, row):
         return row
-    # Shielded, because runsc's record would be wrong if its command were killed halfway.
-    await asyncio.shield(home.node.freeze(home.held[sandbox_id]))
+    # Shielded: if the command were killed halfway, runsc's record of the container would be wrong.
+    await asyncio.shield(context.node.freeze(context.containers[sandbox_id]))
     try:
-        row = await home.change(sandbox_id, status=SandboxStatus.PAUSED, paused_at=time.time())
+        row = await context.update(sandbox_id, status=SandboxStatus.PAUSED, paused_at=time.time())
     except BaseException:
-        await asyncio.shield(home.node.unfreeze(home.held[sandbox_id]))
+        await asyncio.shield(context.node.unfreeze(context.containers[sandbox_id]))
         raise
-    if home.settings.pause_memory_s == 0:
-        row = await memory.to_disk(home, row)
+    if context.settings.pause_memory_s == 0:
+        row = await memory.to_disk(context, row)
     return row
 
 
-async def resume(home: Home, sandbox_id: str) -> SandboxRow:
-    """Let a paused sandbox go on, from memory or from disk.
+async def resume(context: SandboxContext, sandbox_id: str) -> SandboxRow:
+    """Resume a paused sandbox from memory or from disk.
 
     Raises:
         InvalidState: it is not paused, or its memory does not restore.
         SandboxNotFound: it was deleted.
-        NoCapacity, RuntimeFault: it did not work; it is paused still.
+        NoCapacity, RuntimeFault: it did not work; the sandbox is still paused.
     """
-    row = await home.row(sandbox_id)
+    row = await context.row(sandbox_id)
     if not applies(Action.RESUME, row):
         return row
     if row.memory is None:
-        await asyncio.shield(home.node.unfreeze(home.held[sandbox_id]))
+        await asyncio.shield(context.node.unfreeze(context.containers[sandbox_id]))
         try:
-            return await home.change(sandbox_id, status=SandboxStatus.RUNNING, paused_at=None)
+            return await context.update(sandbox_id, status=SandboxStatus.RUNNING, paused_at=None)
         except BaseException:
-            await asyncio.shield(home.node.freeze(home.held[sandbox_id]))
+            await asyncio.shield(context.node.freeze(context.containers[sandbox_id]))
             raise
-    return await bring_back(home, row)
+    return await bring_back(context, row)
 
 
-async def bring_back(home: Home, row: SandboxRow) -> SandboxRow:
-    """Thaw a sandbox from disk; it runs when this returns, and nothing of it is on disk any more."""
-    container = await memory.from_disk(home, row, wake)
+async def bring_back(context: SandboxContext, row: SandboxRow) -> SandboxRow:
+    """Thaw a sandbox from disk. When this returns it is running, and its memory on disk is removed.
+
+    Raises:
+        InvalidState, NoCapacity, RuntimeFault: as ``memory.from_disk``.
+        SandboxNotFound: it was deleted meanwhile.
+    """
+    container = await memory.from_disk(context, row, wake)
     try:
-        changed = await home.change(
+        changed = await context.update(
             row.id,
             status=SandboxStatus.RUNNING,
             slot=container.slot.index,
@@ -77,20 +82,24 @@ async def bring_back(home: Home, row: SandboxRow) -> SandboxRow:
             reason=None,
         )
     except BaseException:
-        await asyncio.shield(home.node.destroy(container))
+        await asyncio.shield(context.node.destroy(container))
         raise
-    home.hold(container)
-    await home.keep_only(row.id, None)
+    context.track(container)
+    await context.remove_memory(row.id, keep=None)
     return changed
 
 
-async def move_to_disk(home: Home, sandbox_id: str) -> bool:
-    """Free the memory of a frozen sandbox; False if it is not frozen in memory any more, or it does not work."""
-    row = await home.row(sandbox_id)
-    if row.status != SandboxStatus.PAUSED or row.memory is not None or sandbox_id not in home.held:
+async def move_to_disk(context: SandboxContext, sandbox_id: str) -> bool:
+    """Move a sandbox that is frozen in memory to disk. Returns False if it is not frozen there, or it did not work.
+
+    Raises:
+        SandboxNotFound: it was deleted.
+    """
+    row = await context.row(sandbox_id)
+    if row.status != SandboxStatus.PAUSED or row.memory is not None or sandbox_id not in context.containers:
         return False
     try:
-        await memory.to_disk(home, row)
+        await memory.to_disk(context, row)
     except RuntimeFault as error:
         memory.log.error("freeze_to_disk_failed", sandbox_id=sandbox_id, error=error.message)
         return False

@@ -1,4 +1,4 @@
-"""After a start: what the database says against what this machine has."""
+"""At the start of a server: compare the rows with what this machine has."""
 
 from __future__ import annotations
 
@@ -11,67 +11,67 @@ from thawbox.store import sandboxes as rows
 from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 
-from .context import Home, log
+from .context import SandboxContext, log
 from .memory import unusable
 
 
-async def reconcile(home: Home) -> None:
-    """Take over containers that live, say in its record what became of each sandbox that does not, remove the rest.
+async def reconcile(context: SandboxContext) -> None:
+    """Take over the containers that live, note in the row of each other sandbox what became of it, remove the rest.
 
-    A container is the sandbox unless its row names memory on disk.
+    If a row names memory on disk, that memory is the sandbox; else its container is.
     """
-    async with home.database.read() as connection:
+    async with context.database.read() as connection:
         known = await rows.list_all(connection)
-    statuses = await home.node.statuses()
+    statuses = await context.node.statuses()
     for row in known:
         status = statuses.get(row.id)
         if row.status == SandboxStatus.CREATING:
-            await home.forget(row.id)  # was never answered
+            await context.delete_row(row.id)  # its creation was never answered
         elif row.memory is not None:
-            await _judge(home, row)
+            await _check_memory(context, row)
         elif row.status in (SandboxStatus.RUNNING, SandboxStatus.PAUSED):
             if row.slot is not None and status in (ContainerStatus.RUNNING, ContainerStatus.PAUSED):
-                await _adopt(home, row, frozen=status == ContainerStatus.PAUSED)
+                await _adopt(context, row, frozen=status == ContainerStatus.PAUSED)
             else:
                 reason = "lost while the server or the machine was down"
-                await home.change(
+                await context.update(
                     row.id, status=SandboxStatus.ERROR, reason=reason, slot=None, paused_at=None
                 )
-    log.info("sandboxes_adopted", count=len(home.held))
-    await home.node.remove_leftovers(list(home.held.values()))
+    log.info("sandboxes_adopted", count=len(context.containers))
+    await context.node.remove_leftovers(list(context.containers.values()))
     named = {row.id: row.memory for row in known}
-    for folder in home.node.layout.paused.iterdir():
+    for folder in context.node.layout.paused.iterdir():
         if named.get(folder.name) is None:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         else:
-            await home.keep_only(folder.name, named[folder.name])
+            await context.remove_memory(folder.name, keep=named[folder.name])
 
 
-async def _judge(home: Home, row: SandboxRow) -> None:
-    """Whether what is on disk can be thawed by this runtime; that may change with each start."""
-    trouble = unusable(home, row)
+async def _check_memory(context: SandboxContext, row: SandboxRow) -> None:
+    """Set or clear the error of a sandbox on disk: its memory may fit this server's runtime and not the last one's."""
+    trouble = unusable(context, row)
     if trouble is not None and row.status != SandboxStatus.ERROR:
         log.warning("sandbox_not_restorable", sandbox_id=row.id, reason=trouble)
-        await home.change(row.id, status=SandboxStatus.ERROR, reason=trouble)
+        await context.update(row.id, status=SandboxStatus.ERROR, reason=trouble)
     elif trouble is None and row.status == SandboxStatus.ERROR:
         status = SandboxStatus.STOPPED if row.paused_at is None else SandboxStatus.PAUSED
-        await home.change(row.id, status=status, reason=None)
+        await context.update(row.id, status=status, reason=None)
 
 
-async def _adopt(home: Home, row: SandboxRow, *, frozen: bool) -> None:
-    container = container_of(home, row)
-    home.node.adopt(container)
-    home.hold(container)
-    # The server was stopped between the runtime's change and the row's, and had not answered yet.
+async def _adopt(context: SandboxContext, row: SandboxRow, *, frozen: bool) -> None:
+    container = container_of(context, row)
+    context.node.adopt(container)
+    context.track(container)
+    # The earlier server ended after it changed the container and before it changed the row; it had not answered yet.
     if row.status == SandboxStatus.RUNNING and frozen:
-        await home.node.unfreeze(container)
+        await context.node.unfreeze(container)
     elif row.status == SandboxStatus.PAUSED and not frozen:
-        await home.node.freeze(container)
+        await context.node.freeze(container)
 
 
-def container_of(home: Home, row: SandboxRow) -> Container:
-    """The container of a sandbox that has one."""
+def container_of(context: SandboxContext, row: SandboxRow) -> Container:
+    """Return the container of a sandbox whose row names a slot."""
     assert row.slot is not None
-    return home.node.container(
+    return context.node.container(
         row.id, slot=row.slot, secret=row.secret, disk_gb=row.disk_gb, internet=row.internet_access
     )

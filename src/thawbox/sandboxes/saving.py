@@ -22,10 +22,10 @@ from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 
 from . import memory
-from .context import Home
+from .context import SandboxContext
 
 
-async def save(home: Home, sandbox_id: str, name: str, description: str) -> TemplateRow:
+async def save(context: SandboxContext, sandbox_id: str, name: str, description: str) -> TemplateRow:
     """Make an active template of the sandbox as it is now; the sandbox goes on.
 
     The template belongs to the sandbox's organisation.
@@ -36,41 +36,43 @@ async def save(home: Home, sandbox_id: str, name: str, description: str) -> Temp
         SandboxNotFound: it was deleted.
         NoCapacity, RuntimeFault, GuestFault: it did not work; no template is made.
     """
-    row = await home.row(sandbox_id)
-    async with home.database.read() as connection:
+    row = await context.row(sandbox_id)
+    async with context.database.read() as connection:
         if await templates.get_own(connection, row.organization_id, name) is not None:
             raise _exists(name)
     key = secrets.token_hex(32)
-    copied = home.node.layout.tmp / f"save-{secrets.token_hex(8)}"
-    with home.pins.holder() as pin:
+    copied = context.node.layout.tmp / f"save-{secrets.token_hex(8)}"
+    with context.pins.holder() as pin:
         pin(key)
         try:
 
             async def take_copy() -> Version:
-                source = await home.row(sandbox_id)
-                version = home.version(source)
+                source = await context.row(sandbox_id)
+                version = context.version(source)
                 pin(version.image)
-                await memory.copy(home, source, copied)
+                await memory.copy(context, source, copied)
                 return version
 
-            version = await home.operations.run(sandbox_id, take_copy)
+            version = await context.operations.run(sandbox_id, take_copy)
             assert row.agent_image is not None
-            async with home.starting:
+            async with context.starting:
                 saved = await freeze_copy(
-                    home.node,
+                    context.node,
                     replace(version, key=key, from_sandbox=True),
                     copied,
-                    agent_image=home.node.layout.runtime / row.agent_image,
+                    agent_image=context.node.layout.runtime / row.agent_image,
                     internet=row.internet_access,
                 )
-            return await _publish(home, row, saved, name, description)
+            return await _publish(context, row, saved, name, description)
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, copied, ignore_errors=True))
 
 
-async def _publish(home: Home, row: SandboxRow, version: Version, name: str, description: str) -> TemplateRow:
+async def _publish(
+    context: SandboxContext, row: SandboxRow, version: Version, name: str, description: str
+) -> TemplateRow:
     try:
-        async with home.database.write() as connection:
+        async with context.database.write() as connection:
             if await rows.get(connection, row.id) is None:
                 raise SandboxNotFound("Sandbox not found")
             made = await templates.create(

@@ -1,7 +1,7 @@
 """The sandboxes of this node, from creation to deletion.
 
-The row is written before anything is made, and goes before anything is freed: so after a crash every container
-without a row is a leftover, and every row without a living container tells what happened.
+A row is written before its container is made, and removed before the container is destroyed. So after a crash a
+container without a row is a leftover, and a row without a living container is of a sandbox that was lost.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from thawbox.store.sandboxes import SandboxRow
 from thawbox.store.templates import TemplateRow
 
 from . import capacity, creation, forking, pausing, saving, stopping
-from .context import Home, reason_of_death
+from .context import SandboxContext, reason_of_death
 from .contract import SandboxDefaults
 from .events import Events
 from .pools.keeper import Pools
 from .recovery import reconcile
+from .registration import CreateRequest
 from .states import Action, applies, in_words
 
 log = logs.get(__name__)
@@ -46,56 +47,67 @@ log = logs.get(__name__)
 T = TypeVar("T")
 
 SWEEP_INTERVAL_S = 1.0
-SETTLE_S = 20.0
-"""How long a stopping server moves frozen sandboxes to disk, in case the machine goes down as well."""
+MOVE_TO_DISK_S = 20.0
+"""How long a stopping server may take to move frozen sandboxes to disk, in case the machine goes down as well."""
 
 
 class SandboxService:
     """The sandboxes of this node. Used from one event loop."""
 
     def __init__(
-        self, node: Runtime, database: Database, settings: Settings, pins: Pins, events: Events | None = None
+        self,
+        node: Runtime,
+        database: Database,
+        settings: Settings,
+        pins: Pins,
+        events: Events | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._home = Home(
+        """``clock`` (seconds) is what the pools measure demand with."""
+        self.context = SandboxContext(
             node=node,
             database=database,
             settings=settings,
             pins=pins,
             events=events or Events(),
-            pools=Pools(node, database, settings, is_short=lambda: capacity.is_short(settings)),
+            pools=Pools(node, database, settings, is_low=lambda: capacity.is_low(settings), clock=clock),
         )
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def pools(self) -> Pools:
-        """What waits ready."""
-        return self._home.pools
+        """The pools of containers that wait for requests."""
+        return self.context.pools
 
     async def start(self) -> None:
-        """Take over what an earlier server left running, remove the rest, begin to watch and to sweep."""
-        await reconcile(self._home)
-        await self._home.pools.start()
+        """Take over what an earlier server left running, remove the rest, and start the periodic tasks."""
+        await reconcile(self.context)
+        await self.context.pools.start()
         self._tasks = [
-            asyncio.create_task(self._for_ever(self._delete_expired)),
-            asyncio.create_task(self._for_ever(self._settle_frozen)),
+            asyncio.create_task(self._repeat(self.delete_expired)),
+            asyncio.create_task(self._repeat(self._move_idle_to_disk)),
         ]
 
     async def stop(self) -> int:
-        """Stop watching; returns how many sandboxes stay in memory. The next server takes them over."""
+        """Stop the periodic tasks and move frozen sandboxes to disk.
+
+        Returns how many sandboxes still have a container. The next server takes them over.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._home.pools.stop()
+        await self.context.pools.stop()
         try:
-            async with asyncio.timeout(SETTLE_S):
-                await self._settle(before=time.time())
+            async with asyncio.timeout(MOVE_TO_DISK_S):
+                await self.move_to_disk(before=time.time())
         except TimeoutError:
             log.warning("not_all_frozen_on_disk")
-        watchers = list(self._home.watchers.values())
+        watchers = list(self.context.watchers.values())
         for task in watchers:
             task.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
-        return len(self._home.held)
+        return len(self.context.containers)
 
     async def create(
         self,
@@ -108,14 +120,14 @@ class SandboxService:
         live: bool,
         public_ports: tuple[int, ...] | bool = (),
     ) -> SandboxRow:
-        """Thaw a sandbox from the template's version; it runs and is reachable when this returns.
+        """Create a sandbox of the template's version; when this returns it is running and reachable.
 
         Raises:
             TemplateNotReady: the template has no version yet.
-            Forbidden: the organisation has as many sandboxes as it may.
+            Forbidden: the organisation has as many sandboxes as it may have.
             NoCapacity, RuntimeFault: it did not work; nothing is left.
         """
-        wish = creation.Wish(
+        request = CreateRequest(
             organization_id=organization_id,
             template=template,
             env=env,
@@ -124,58 +136,58 @@ class SandboxService:
             live=live,
             public_ports=public_ports,
         )
-        with self._home.pools.somebody_waits():
-            ready = await creation.hand_over(self._home, wish)
-            return ready or await creation.create(self._home, wish, undo=self._undo)
+        with self.context.pools.without_refills():
+            ready = await creation.claim_ready(self.context, request)
+            return ready or await creation.create(self.context, request, undo=self._undo)
 
     async def pause(self, sandbox: SandboxRow) -> SandboxRow:
         """Freeze it; see ``contract``."""
         applies(Action.PAUSE, sandbox)
-        return await self._operate(sandbox.id, lambda: pausing.pause(self._home, sandbox.id))
+        return await self._operate(sandbox.id, lambda: pausing.pause(self.context, sandbox.id))
 
     async def resume(self, sandbox: SandboxRow) -> SandboxRow:
-        """Let it go on; see ``contract``."""
+        """Resume it; see ``contract``."""
         if applies(Action.RESUME, sandbox) and sandbox.memory is not None:
-            await capacity.make(self._home)
-        return await self._operate(sandbox.id, lambda: pausing.resume(self._home, sandbox.id))
+            await capacity.ensure(self.context)
+        return await self._operate(sandbox.id, lambda: pausing.resume(self.context, sandbox.id))
 
     async def stop_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
         """End its programs, keep its files; see ``contract``."""
         applies(Action.STOP, sandbox)
-        return await self._operate(sandbox.id, lambda: stopping.stop(self._home, sandbox.id))
+        return await self._operate(sandbox.id, lambda: stopping.stop(self.context, sandbox.id))
 
     async def start_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
-        """Bring it back with its files; see ``contract``."""
+        """Start it with its files; see ``contract``."""
         if applies(Action.START, sandbox):
-            await capacity.make(self._home)
-        return await self._operate(sandbox.id, lambda: stopping.start(self._home, sandbox.id))
+            await capacity.ensure(self.context)
+        return await self._operate(sandbox.id, lambda: stopping.start(self.context, sandbox.id))
 
     async def fork(
         self, sandbox: SandboxRow, count: int, *, env: Mapping[str, str], timeout_seconds: int | None
     ) -> list[SandboxRow]:
-        """Running copies; see ``contract``."""
-        await capacity.make(self._home)
+        """Make running copies; see ``contract``."""
+        await capacity.ensure(self.context)
         return await forking.fork(
-            self._home, sandbox.id, count, env=env, timeout_seconds=timeout_seconds, undo=self._undo
+            self.context, sandbox.id, count, env=env, timeout_seconds=timeout_seconds, undo=self._undo
         )
 
     async def save(self, sandbox: SandboxRow, name: str, description: str) -> TemplateRow:
-        """A template that is as the sandbox is now; see ``contract``."""
-        await capacity.make(self._home)
+        """Make a template of the sandbox as it is now; see ``contract``."""
+        await capacity.ensure(self.context)
         try:
-            return await saving.save(self._home, sandbox.id, name, description)
+            return await saving.save(self.context, sandbox.id, name, description)
         finally:
             await asyncio.shield(
-                retire_versions(self._home.node.layout, self._home.database, self._home.pins)
+                retire_versions(self.context.node.layout, self.context.database, self.context.pins)
             )
 
     async def delete(self, sandbox: SandboxRow) -> None:
-        """End a sandbox in whatever state it is, and free all that it holds.
+        """End a sandbox in whatever state it is, and free everything that it holds.
 
         Raises:
-            SandboxNotFound: somebody else deleted it meanwhile.
+            SandboxNotFound: another request deleted it meanwhile.
         """
-        row = await self._home.forget(sandbox.id)
+        row = await self.context.delete_row(sandbox.id)
         if row is None:
             raise SandboxNotFound("Sandbox not found")
         await asyncio.shield(self._free(row))
@@ -184,53 +196,53 @@ class SandboxService:
         """Where the sandbox's agent listens.
 
         Raises:
-            SandboxPaused, SandboxStopped, SandboxEnded, SandboxUnavailable: it is not running; says why.
+            SandboxPaused, SandboxStopped, SandboxEnded, SandboxUnavailable: it is not running; the message says why.
         """
         if sandbox.status == SandboxStatus.PAUSED:
             raise SandboxPaused(f"Sandbox {sandbox.id} is paused: resume it first", retry_after=1)
         if sandbox.status == SandboxStatus.STOPPED:
             raise SandboxStopped(f"Sandbox {sandbox.id} is stopped: start it first")
         if sandbox.status == SandboxStatus.ERROR:
-            # With memory on disk a server with the right runtime brings it back: nothing to throw away.
+            # If it has memory on disk, a server with the right runtime can restore it: do not advise to delete it.
             remedy = ". Delete it and create another" if sandbox.memory is None else ""
             raise SandboxEnded(f"Sandbox {sandbox.id} has ended: {sandbox.reason or 'it died'}{remedy}")
         if sandbox.status != SandboxStatus.RUNNING or sandbox.slot is None:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} is {in_words(sandbox.status)}")
-        return self._home.node.endpoint(sandbox.slot, sandbox.secret)
+        return self.context.node.endpoint(sandbox.slot, sandbox.secret)
 
     async def defaults(self, sandbox: SandboxRow) -> SandboxDefaults:
-        """What its template says about where and as whom commands run."""
-        version = versions.load(self._home.node.layout, sandbox.snapshot_key)
+        """Working folder and user of commands that name none, from the sandbox's version."""
+        version = versions.load(self.context.node.layout, sandbox.snapshot_key)
         if version is None:
             return SandboxDefaults("/", None)
         return SandboxDefaults(version.workdir, version.user)
 
     async def _operate(self, sandbox_id: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
-            return await self._home.operations.run(sandbox_id, work)
+            return await self.context.operations.run(sandbox_id, work)
         except ThawboxError as error:
-            container = self._home.held.get(sandbox_id)
+            container = self.context.containers.get(sandbox_id)
             if container is None or not container.died.is_set():
                 raise
             reason = reason_of_death(container)
             raise InvalidState(f"Sandbox {sandbox_id} has ended: {reason}.") from error
 
     async def _undo(self, sandbox_id: str) -> None:
-        row = await self._home.forget(sandbox_id)
+        row = await self.context.delete_row(sandbox_id)
         if row is not None:
             await self._free(row)
 
     async def _free(self, row: SandboxRow) -> None:
-        """Take away all that a sandbox whose row is gone holds."""
-        await self._home.operations.interrupt(row.id)
-        async with self._home.operations.lock(row.id):
-            await self._home.destroy(row.id)
-            await self._home.keep_only(row.id, None)
+        """Free everything that a sandbox holds whose row was removed."""
+        await self.context.operations.interrupt(row.id)
+        async with self.context.operations.lock(row.id):
+            await self.context.destroy(row.id)
+            await self.context.remove_memory(row.id, keep=None)
         await retire_versions(
-            self._home.node.layout, self._home.database, self._home.pins, of=row.snapshot_key
+            self.context.node.layout, self.context.database, self.context.pins, of=row.snapshot_key
         )
 
-    async def _for_ever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             try:
@@ -238,21 +250,23 @@ class SandboxService:
             except Exception:
                 log.exception("sweep_failed")
 
-    async def _delete_expired(self) -> None:
-        async with self._home.database.read() as connection:
+    async def delete_expired(self) -> None:
+        """Delete every sandbox whose time is over."""
+        async with self.context.database.read() as connection:
             due = await rows.due(connection, time.time())
         for row in due:
-            gone = await self._home.forget(row.id)
+            gone = await self.context.delete_row(row.id)
             if gone is not None:
                 log.info("sandbox_expired", sandbox_id=row.id)
                 await self._free(gone)
 
-    async def _settle_frozen(self) -> None:
-        short = capacity.is_short(self._home.settings)
-        await self._settle(before=time.time() - (0 if short else self._home.settings.pause_memory_s))
+    async def _move_idle_to_disk(self) -> None:
+        low = capacity.is_low(self.context.settings)
+        await self.move_to_disk(before=time.time() - (0 if low else self.context.settings.pause_memory_s))
 
-    async def _settle(self, *, before: float) -> None:
-        async with self._home.database.read() as connection:
+    async def move_to_disk(self, *, before: float) -> None:
+        """Move every sandbox to disk that was frozen before then (seconds since 1970) and is still in memory."""
+        async with self.context.database.read() as connection:
             frozen = await rows.frozen(connection, before)
         for row in frozen:
-            await capacity.settle(self._home, row.id)
+            await capacity.move_to_disk(self.context, row.id)

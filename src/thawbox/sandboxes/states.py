@@ -1,4 +1,7 @@
-"""What may be asked of a sandbox in which state (contract D)."""
+"""Which change of state is allowed in which state.
+
+The table: docs/reference/compatibility/sandboxes.md#states.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from thawbox.store.sandboxes import SandboxRow
 
 
 class Action(enum.Enum):
-    """What changes a sandbox's state."""
+    """A change of state that a client can request."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -31,8 +34,8 @@ _FROM = {
     Action.START: (SandboxStatus.STOPPED,),
 }
 _REMEDY = {
-    SandboxStatus.CREATING: "wait until it runs",
-    SandboxStatus.RUNNING: "it runs",
+    SandboxStatus.CREATING: "wait until it is running",
+    SandboxStatus.RUNNING: "it is running",
     SandboxStatus.PAUSED: "resume it first",
     SandboxStatus.STOPPED: "start it first",
     SandboxStatus.ERROR: "delete it",
@@ -41,10 +44,10 @@ _IN_WORDS = {SandboxStatus.CREATING: "being created", SandboxStatus.ERROR: "in e
 
 
 def applies(action: Action, row: SandboxRow) -> bool:
-    """Whether there is something to do; False: it is in the target state already.
+    """Whether the action has to be done; False: the sandbox is in the target state already.
 
     Raises:
-        InvalidState: the state does not allow it.
+        InvalidState: the state does not allow the action.
     """
     if row.status == _LEADS_TO[action]:
         return False
@@ -57,5 +60,5 @@ def applies(action: Action, row: SandboxRow) -> bool:
 
 
 def in_words(status: SandboxStatus) -> str:
-    """The state inside a sentence."""
+    """The status as it reads after "is" in a sentence."""
     return _IN_WORDS.get(status, status.value)

@@ -1,4 +1,7 @@
-"""Sandbox tokens: JWTs that open one sandbox at the gateway (contract A.2)."""
+"""Sandbox tokens: JWTs that give access to one sandbox at the gateway.
+
+What clients rely on: docs/reference/compatibility/conventions.md#sandbox-tokens.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ from thawbox.store.sandboxes import SandboxRow
 AUDIENCE = "hopx-agent"
 KEY_FILE = "token.key"
 _KEY_BYTES = 32
-_STEP = 0.00001  # s; above what a float of this size can tell apart, so that texts differ too
+_STEP = 0.00001  # s; a float of this size can represent it, so that the ends differ, and the tokens as well
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxToken:
-    """A token and the moment (seconds since 1970) from which it is refused."""
+    """A token, and the time (seconds since 1970) from which it is refused."""
 
     text: str
     expires_at: float
@@ -35,7 +38,7 @@ class SandboxToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What a token that was checked says."""
+    """The claims of a valid token."""
 
     sandbox_id: str
     organization_id: int
@@ -53,22 +56,22 @@ class TokenSigner:
         return "TokenSigner(…)"
 
     def first(self, sandbox: SandboxRow) -> SandboxToken:
-        """The token that comes with a new sandbox. Its end follows from the row, so it need not be stored."""
+        """The token of a new sandbox. Its end follows from ``created_at``, so it is not stored."""
         return self._sign(sandbox, self._first_end(sandbox))
 
     def next(self, sandbox: SandboxRow) -> SandboxToken:
-        """A token that ends strictly later than all before it; store its end as ``token_expires_at``.
+        """A token that ends later than all tokens before it. The caller stores its end as ``token_expires_at``.
 
-        Older tokens stay valid until their own end.
+        Older tokens stay valid until they end.
         """
         newest = max(sandbox.token_expires_at, self._first_end(sandbox))
         return self._sign(sandbox, max(time.time() + self._ttl, newest + _STEP))
 
     def check(self, text: str) -> TokenClaims:
-        """Whose token this is.
+        """Verify a token and return its claims.
 
         Raises:
-            InvalidToken: forged, expired or not for a sandbox.
+            InvalidToken: it is forged, expired, or not for a sandbox.
         """
         claims = _claims(text, self._key)
         if claims.expires_at <= time.time():
@@ -76,14 +79,14 @@ class TokenSigner:
         return claims
 
     def whose(self, text: str) -> str | None:
-        """The sandbox that a token of ours is for, even if its time is over; None for anything else."""
+        """The id of the sandbox that a token is for, even if it has expired; None if this server did not sign it."""
         try:
             return _claims(text, self._key).sandbox_id
         except InvalidToken:
             return None
 
     def derive(self, purpose: str) -> bytes:
-        """A key for another purpose, of which this one cannot be found out."""
+        """A key (32 bytes) for another purpose. The signing key cannot be computed from it."""
         return hmac.digest(self._key, b"thawbox " + purpose.encode(), hashlib.sha256)
 
     def _first_end(self, sandbox: SandboxRow) -> float:
@@ -100,12 +103,12 @@ class TokenSigner:
         return SandboxToken(text=jwt.encode(claims, self._key, algorithm="HS256"), expires_at=expires_at)
 
 
-@lru_cache(maxsize=512)  # of those that are ours: every request brings one, and few bring a new one
+@lru_cache(maxsize=512)  # every request has a token, and most tokens were seen before; errors are not cached
 def _claims(text: str, key: bytes) -> TokenClaims:
-    """What a token says, whether or not its time is over.
+    """The claims of a token, expired or not.
 
     Raises:
-        InvalidToken: it is none of ours.
+        InvalidToken: this server did not sign it.
     """
     options: Options = {"verify_exp": False, "require": ["sub", "org", "iat", "exp", "aud"]}
     try:
@@ -116,7 +119,7 @@ def _claims(text: str, key: bytes) -> TokenClaims:
 
 
 def open_signer(settings: Settings) -> TokenSigner:
-    """The signer of this installation; its key file ``<state>/token.key`` (0600) is made on first use.
+    """The signer of this installation. The first use makes its key file ``<state>/token.key`` (mode 0600).
 
     Raises:
         OSError: the file cannot be read or made.

@@ -7,7 +7,6 @@ prove that it works, and only then write the manifest.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import shutil
 import time
@@ -19,10 +18,10 @@ from typing import Any
 from thawbox import guest, ids
 from thawbox.agent_image import INTERPRETER_ARGV
 from thawbox.errors import BuildError, GuestFault, MachineDiskFull, RuntimeFault
-from thawbox.node.cgroups import Limits
+from thawbox.node.cgroups import ResourceLimits
 from thawbox.node.container import Container, while_alive
 from thawbox.node.runtime import Runtime
-from thawbox.util import full_disk
+from thawbox.util import atomic, full_disk
 
 from . import manifest as versions
 from .manifest import Snapshot, Version
@@ -99,7 +98,7 @@ async def save_memory(
     try:
         await node.checkpoint(container, half_made, leave_running=leave_running)
         if durable:
-            await asyncio.to_thread(_write_through, half_made)
+            await asyncio.to_thread(atomic.sync, half_made)
         folder.parent.mkdir(exist_ok=True, mode=0o700)
         half_made.rename(folder)
     except OSError as error:  # a full disk, or a runtime that says it wrote what is not there
@@ -201,14 +200,5 @@ def _publish(node: Runtime, version: Version, proven: Path, agent_image: Path) -
     return frozen
 
 
-def _limits(version: Version) -> Limits:
-    return Limits(cpu=version.cpu, memory_mb=version.memory_mb)
-
-
-def _write_through(folder: Path) -> None:
-    for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _limits(version: Version) -> ResourceLimits:
+    return ResourceLimits(cpu=version.cpu, memory_mb=version.memory_mb)

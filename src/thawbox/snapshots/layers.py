@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from thawbox.state import Layout
+from thawbox.util import atomic
 
 ID_LENGTH = 32
 """Hex digits; short, because 4,096 bytes have to hold the names of all layers of a mount."""
@@ -77,9 +78,7 @@ def publish(layout: Layout, key: str, half_made: Path, about: dict[str, Any]) ->
         shutil.rmtree(folder)
     half_made.rename(folder)
     _index(layout).mkdir(exist_ok=True, mode=0o700)
-    entry = _index(layout) / f".{key}.{secrets.token_hex(4)}"
-    entry.write_text(layer_id)
-    entry.rename(_index(layout) / key)
+    atomic.write_text(_index(layout) / key, layer_id)
     return Layer(layer_id, folder)
 
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any
 from thawbox.errors import InternalFault
 from thawbox.state import Layout
 from thawbox.templates.recipe import ReadyCheck, ReadyKind
+from thawbox.util import atomic
 
 _SNAPSHOT_KEY = "memory"
 """The snapshot's key in manifest.json. State folders that exist have it, so it keeps its first name."""
@@ -126,12 +125,7 @@ def save(layout: Layout, version: Version) -> None:
     folder.mkdir(exist_ok=True, mode=0o700)
     fields = asdict(version)
     fields[_SNAPSHOT_KEY] = fields.pop("snapshot")
-    half_made = folder / f".manifest.{secrets.token_hex(4)}"
-    with open(half_made, "w") as file:
-        json.dump(fields, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    half_made.rename(_path(layout, version.key))
+    atomic.write_text(_path(layout, version.key), json.dumps(fields, indent=1), durable=True)
 
 
 def remove(layout: Layout, key: str) -> None:

@@ -1,5 +1,4 @@
-"""What survives a restart: tables, queries on them, migrations.
+"""The database: tables, queries on them, migrations.
 
-One file per table with plain functions on a connection; nothing here decides anything. Nothing here imports
-from the rest of the package but ``errors``, ``ids`` and ``settings``.
+One file per table, with functions on a connection. They read and write rows; the decisions are made by the callers.
 """

@@ -1,6 +1,6 @@
-"""Builds: one row per attempt; the rows that are ``queued`` are the queue.
+"""Builds: one row per attempt. The rows that are ``queued`` are the queue.
 
-The API's build id is the template's id and means the newest attempt.
+The API's build id is the template's id; it means the newest attempt.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .rows import value, value_or_none
 from .schema import builds, templates
 
 CATALOGUE = 0
-"""The organisation of builds that make public templates: none."""
+"""``organization_id`` of builds that make public templates, which belong to no organisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class BuildRow:
     current_step: str | None
     error_message: str | None
     counts: bool
-    """Towards the organisation's quota."""
+    """Whether it counts towards the organisation's quota."""
     timings: Mapping[str, Any] | None
     """Phase -> seconds, and the steps' times: see ``builder.timings``."""
     created_at: float
@@ -45,7 +45,7 @@ class BuildRow:
 
     @property
     def ended(self) -> bool:
-        """It will not change any more."""
+        """Whether it has ended; an ended build does not change any more."""
         return self.status in (BuildStatus.ACTIVE, BuildStatus.FAILED)
 
 
@@ -58,7 +58,7 @@ async def create(
     credentials: Mapping[str, Any] | None = None,
     counts: bool = True,
 ) -> BuildRow:
-    """A new attempt, at the end of the queue."""
+    """Insert a new attempt at the end of the queue."""
     statement = (
         sa.insert(builds)
         .values(
@@ -82,7 +82,7 @@ async def get(c: Connection, build_id: int) -> BuildRow | None:
 
 
 async def newest(c: Connection, template_id: int) -> BuildRow | None:
-    """The newest attempt of a template; a deleted template's too."""
+    """The newest attempt of a template, which may be deleted."""
     statement = (
         sa.select(builds).where(builds.c.template_id == template_id).order_by(builds.c.id.desc()).limit(1)
     )
@@ -90,16 +90,16 @@ async def newest(c: Connection, template_id: int) -> BuildRow | None:
 
 
 async def with_status(c: Connection, *statuses: BuildStatus) -> list[BuildRow]:
-    """All attempts in one of these states, oldest first."""
+    """All attempts with one of these statuses, oldest first."""
     statement = sa.select(builds).where(builds.c.status.in_(statuses)).order_by(builds.c.id)
     return [value(BuildRow, row) for row in await c.execute(statement)]
 
 
 async def claim_next(c: Connection) -> BuildRow | None:
-    """Take the build whose turn it is out of the queue: it is ``building`` from now on. None: nothing waits.
+    """Take the next build out of the queue and set it to ``building``. None: no build can start.
 
-    Fair: the organisation with the fewest running builds is next, among equals the one that waits longest; a
-    template has one build at a time. Call it inside a write.
+    Fair: the organisation with the fewest running builds comes first; among equals, the build that waits longest.
+    A template has one build at a time. Call it inside a write.
     """
     running = sa.select(builds).where(builds.c.status == BuildStatus.BUILDING).subquery()
     of_organization = (
@@ -127,7 +127,7 @@ async def claim_next(c: Connection) -> BuildRow | None:
 
 
 async def set_progress(c: Connection, build_id: int, progress: int, current_step: str | None) -> None:
-    """Say how far a running build is; one that ended stays as it is."""
+    """Set the progress (0 to 100) and step of a running build; one that ended stays as it is."""
     await c.execute(
         sa.update(builds)
         .where(builds.c.id == build_id, builds.c.status == BuildStatus.BUILDING)
@@ -143,7 +143,7 @@ async def finish(
     error_message: str | None = None,
     timings: Mapping[str, Any] | None = None,
 ) -> bool:
-    """End a build as ``active`` or ``failed`` and forget its credentials. False: it had ended before."""
+    """End a build as ``active`` or ``failed`` and delete its credentials. False: it had ended before."""
     fields: dict[str, Any] = {
         "status": status,
         "error_message": error_message,
@@ -162,7 +162,7 @@ async def finish(
 
 
 async def requeue_interrupted(c: Connection) -> list[int]:
-    """Put builds that ran when the server ended back into the queue, at their old place; their ids."""
+    """Requeue the builds that ran when the server ended, at their old place. Returns their ids."""
     statement = (
         sa.update(builds)
         .where(builds.c.status == BuildStatus.BUILDING)
@@ -173,7 +173,7 @@ async def requeue_interrupted(c: Connection) -> list[int]:
 
 
 async def counted_since(c: Connection, organization_id: int, since: float) -> list[float]:
-    """When the builds that count towards the quota were asked for, from ``since`` on, oldest first."""
+    """Times of creation, from ``since`` on and oldest first, of the builds that count towards the quota."""
     statement = (
         sa.select(builds.c.created_at)
         .where(
@@ -187,7 +187,7 @@ async def counted_since(c: Connection, organization_id: int, since: float) -> li
 
 
 async def delete_ended_before(c: Connection, before: float) -> list[int]:
-    """Remove attempts that ended before then, except the newest of a living template; their ids."""
+    """Delete attempts that ended before then, except the newest of each existing template. Returns their ids."""
     newest_of_living = (
         sa.select(sa.func.max(builds.c.id))
         .where(builds.c.template_id.in_(sa.select(templates.c.id)))

@@ -1,9 +1,10 @@
-"""Callbacks that are owed: one row for each execution whose end somebody wants to be told of."""
+"""Callbacks that are still to be sent: one row for each execution whose end a client wants to be notified of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -14,7 +15,7 @@ from .schema import callbacks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackRow:
-    """A callback that has not arrived yet. Times are seconds since 1970."""
+    """A callback that was not delivered yet. Times are seconds since 1970."""
 
     id: str
     """The agent's id of the job."""
@@ -22,13 +23,21 @@ class CallbackRow:
     url: str
     headers: Mapping[str, str]
     secret: str | None = field(default=None, repr=False)
-    """Key of the signature; None: it is not signed."""
+    """Key of the signature; None: the callback is not signed."""
     body: str | None = None
-    """What is sent; None until the execution has ended."""
+    """The body to send; None until the execution has ended."""
     attempts: int = 0
     next_at: float
-    """When to look again."""
+    """When to check the execution, or send the body, again."""
     created_at: float
+
+
+class CallbackChanges(TypedDict, total=False):
+    """Columns that change until a callback is delivered; see ``CallbackRow``."""
+
+    body: str | None
+    attempts: int
+    next_at: float
 
 
 async def insert(c: Connection, callback: CallbackRow) -> None:
@@ -37,24 +46,24 @@ async def insert(c: Connection, callback: CallbackRow) -> None:
 
 
 async def due(c: Connection, now: float, limit: int) -> list[CallbackRow]:
-    """Those that should be looked at now, the longest overdue first."""
+    """Up to ``limit`` callbacks whose ``next_at`` is past, the longest overdue first."""
     statement = (
         sa.select(callbacks).where(callbacks.c.next_at <= now).order_by(callbacks.c.next_at).limit(limit)
     )
     return [value(CallbackRow, row) for row in await c.execute(statement)]
 
 
-async def update(c: Connection, callback_id: str, **fields: object) -> None:
-    """Set columns by name."""
-    await c.execute(sa.update(callbacks).where(callbacks.c.id == callback_id).values(**fields))
+async def update(c: Connection, callback_id: str, **changes: Unpack[CallbackChanges]) -> None:
+    """Set columns."""
+    await c.execute(sa.update(callbacks).where(callbacks.c.id == callback_id).values(**changes))
 
 
 async def delete(c: Connection, callback_id: str) -> None:
-    """It has arrived, or we have given up."""
+    """Delete the row: the callback was delivered, or all attempts failed."""
     await c.execute(sa.delete(callbacks).where(callbacks.c.id == callback_id))
 
 
 async def count(c: Connection, sandbox_id: str) -> int:
-    """How many a sandbox is owed."""
+    """How many callbacks of a sandbox are still to be sent."""
     statement = sa.select(sa.func.count()).where(callbacks.c.sandbox_id == sandbox_id)
     return (await c.execute(statement)).scalar_one()

@@ -1,4 +1,4 @@
-"""What queries run on: a connection to PostgreSQL, or to SQLite right on the event loop."""
+"""The connection that queries run on: to PostgreSQL, or to SQLite, whose queries run on the event loop's thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RETRY_SECONDS = 0.005
 
 
 class Connection(Protocol):
-    """What the queries of this package need."""
+    """What the queries of this package need of a connection."""
 
     @overload
     async def execute(
@@ -36,7 +36,7 @@ class Connection(Protocol):
 
 
 class SqliteConnection:
-    """Runs statements on the caller's thread: SQLite answers sooner than a thread could be woken."""
+    """Runs statements on the caller's thread: SQLite answers in less time than waking another thread takes."""
 
     def __init__(self, sync: sa.Connection) -> None:
         self._sync = sync
@@ -50,7 +50,7 @@ class SqliteConnection:
     async def execute(self, statement: sa.Executable, parameters: Any = None, /) -> AnyResult: ...
 
     async def execute(self, statement: sa.Executable, parameters: Any = None, /) -> AnyResult:
-        """Run one statement; wait without holding up the loop while another process has the file locked."""
+        """Run one statement. While another process has the file locked, wait without blocking the event loop."""
         return await patiently(lambda: self._sync.execute(statement, parameters))
 
     async def run_sync(self, function: Callable[[sa.Connection], T], /) -> T:
@@ -59,9 +59,9 @@ class SqliteConnection:
 
 
 async def patiently(attempt: Callable[[], T]) -> T:
-    """The result of ``attempt``, tried again for 20 s while the file is locked by another process.
+    """Return the result of ``attempt``, repeated for up to 20 s while another process has the file locked.
 
-    SQLite's own busy handler would sleep on the event loop.
+    SQLite's own busy handler would block the event loop.
 
     Raises:
         OperationalError: still locked, or another fault of the database.

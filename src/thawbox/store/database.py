@@ -1,4 +1,4 @@
-"""The database: where it is, how it is opened, how one reads and writes."""
+"""The database: where it is, how it is opened, how to read and write."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class DatabaseTooNew(InternalFault):
 
 
 class Database:
-    """An engine, with a way to read and a way to write.
+    """An open database, with a context for reading and one for writing.
 
-    Both contexts hand out a connection of their own; leave them soon. Reads see each statement's own state
-    (no transaction is held open). A write is one transaction: committed when its block ends, rolled back when
+    Each context has a connection of its own; leave it soon. In a read every statement sees the newest state (there is
+    no transaction). A write is one transaction: committed when its block ends, rolled back when
     the block raises or is cancelled. Do not open a write inside a write: on SQLite that waits for itself.
     """
 
@@ -51,7 +51,7 @@ class Database:
         else:
             self._postgres = create_async_engine(url, pool_pre_ping=True)
         self._file = parsed.database or ""
-        # SQLite has one writer. Waiting here is fair and wakes at once.
+        # SQLite allows one writer. Waiting for this lock is fair, and the next one wakes at once.
         self._writer = asyncio.Lock()
         self._checkpoint: asyncio.Task[None] | None = None
 
@@ -83,16 +83,18 @@ class Database:
                 yield connection
 
     async def close(self) -> None:
-        """Close every connection, after a checkpoint that runs has ended."""
+        """Wait for a running checkpoint, then close every connection."""
         if self._checkpoint is not None:
             await self._checkpoint
         if self._sqlite is not None:
-            await asyncio.to_thread(self._sqlite.dispose)  # the last to close writes the log back
+            await asyncio.to_thread(
+                self._sqlite.dispose
+            )  # the last connection that closes writes the log back
         if self._postgres is not None:
             await self._postgres.dispose()
 
     def _bound_wal(self) -> None:
-        """Have a thread write the log back once it is large: a commit on the loop must not wait for fsync."""
+        """Write a large log back in a thread: a commit on the event loop must not wait for fsync."""
         if self._checkpoint is not None and not self._checkpoint.done():
             return
         with contextlib.suppress(OSError):
@@ -101,14 +103,14 @@ class Database:
 
 
 def default_url(settings: Settings) -> str:
-    """The URL of the database that ``settings`` mean."""
+    """The URL of the configured database: ``database_url``, or a SQLite file in the state folder."""
     return settings.database_url or f"sqlite:///{settings.state / FILE_NAME}"
 
 
 async def open_database(settings: Settings) -> Database:
-    """Open the database, make it if it is missing, bring its tables up to date.
+    """Open the database; create it if it is missing, and migrate its tables to the newest revision.
 
-    The state folder is made with mode 0700 and a SQLite file with 0600: keys' hashes and secrets live there.
+    The state folder has mode 0700 and a SQLite file 0600, because they hold secrets and the hashes of keys.
 
     Raises:
         DatabaseTooNew: a newer Thawbox migrated it.
@@ -128,7 +130,7 @@ async def open_database(settings: Settings) -> Database:
 
 
 def migrations_config() -> Config:
-    """Alembic's configuration, without an ini file; the scripts are part of the package."""
+    """Alembic's configuration. There is no ini file, and the migrations are part of the package."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
@@ -150,7 +152,7 @@ def _migrate(connection: sa.Connection) -> None:
 
 
 def _sqlite_engine(url: sa.URL) -> sa.Engine:
-    # No limit of connections: waiting for one would hold up the loop, and so those who could give one back.
+    # No limit of connections: waiting for a free one would block the event loop, so that none could become free.
     engine = sa.create_engine(
         url.set(drivername="sqlite"), max_overflow=-1, connect_args={"check_same_thread": False, "timeout": 0}
     )
@@ -160,7 +162,7 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
-    dbapi_connection.isolation_level = None  # the driver must not begin transactions behind our back
+    dbapi_connection.isolation_level = None  # the driver must not begin transactions by itself
     cursor = dbapi_connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "wal_autocheckpoint=0"):
         cursor.execute(f"PRAGMA {pragma}")
@@ -168,7 +170,7 @@ def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
 
 
 def _checkpoint(file: str) -> None:
-    """Write the log back and empty it; a file that is busy too long is left for the next write."""
+    """Write the log back and empty it. If the file stays busy, the next write tries again."""
     with (
         contextlib.closing(sqlite3.connect(file, timeout=1)) as connection,
         contextlib.suppress(sqlite3.Error),
@@ -183,10 +185,11 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def _make_file(path: Path) -> None:
-    """The file, private and in WAL mode.
+    """Create the file if it is missing, with mode 0600 and in WAL mode.
 
-    One at a time: SQLite does not wait for whoever else changes the mode of a new file. And never opened and closed
-    besides SQLite, which would lose the locks that this process has on it.
+    A lock lets one process do this at a time: SQLite does not wait while another process changes the journal mode of
+    a new file. An existing file is not opened here except by SQLite: closing any descriptor of it would release the
+    locks that this process has on it (POSIX record locks).
     """
     lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,6 @@
-"""API keys: ``hopx_live_<12 letters and digits>.<43 letters and digits>`` (contract A.2).
+"""API keys: ``hopx_live_<12 letters and digits>.<43 letters and digits>``.
+
+Why letters and digits alone: docs/reference/compatibility/conventions.md#api-keys.
 
 Only a hash of a key is stored. The part before the dot finds the row; the hash is compared in constant time.
 """
@@ -38,7 +40,7 @@ class KeyRow:
 
 
 async def create(c: Connection, organization_id: int, *, live: bool = True) -> str:
-    """A new key of this organisation. The whole key is returned once and never again."""
+    """Create a key for this organisation and return it. The whole key cannot be read again later."""
     key_id = ids.alnum(12)
     key = f"hopx_{'live' if live else 'test'}_{key_id}.{ids.alnum(43)}"
     await c.execute(
@@ -54,7 +56,7 @@ async def create(c: Connection, organization_id: int, *, live: bool = True) -> s
 
 
 async def verify(c: Connection, key: str) -> KeyRow | None:
-    """Whose key this is; None if it is unknown, forged or revoked."""
+    """The row of a valid key; None if it is unknown, forged or revoked."""
     shape = _KEY.fullmatch(key)
     if shape is None:
         return None
@@ -68,7 +70,7 @@ async def verify(c: Connection, key: str) -> KeyRow | None:
 
 
 async def revoke(c: Connection, key_id: str) -> bool:
-    """Make a key useless at once; False if there is no such key or it was revoked before."""
+    """Revoke a key at once; False if there is no such key or it was revoked before."""
     statement = (
         sa.update(api_keys)
         .where(api_keys.c.key_id == key_id, api_keys.c.revoked_at.is_(None))
@@ -78,7 +80,7 @@ async def revoke(c: Connection, key_id: str) -> bool:
 
 
 async def list_all(c: Connection, organization_id: int | None = None) -> list[KeyRow]:
-    """All keys, or those of one organisation, oldest first; revoked ones too."""
+    """All keys, or those of one organisation, oldest first, including revoked ones."""
     statement = sa.select(api_keys).order_by(api_keys.c.created_at, api_keys.c.key_id)
     if organization_id is not None:
         statement = statement.where(api_keys.c.organization_id == organization_id)

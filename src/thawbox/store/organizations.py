@@ -1,4 +1,4 @@
-"""Organisations: who owns keys, templates and sandboxes."""
+"""Organisations: the owners of keys, templates and sandboxes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OrganizationRow:
 
 
 async def create(c: Connection, name: str) -> OrganizationRow:
-    """A new organisation.
+    """Create an organisation.
 
     Raises:
         sqlalchemy.exc.IntegrityError: the name is taken.
@@ -44,7 +44,7 @@ async def get_by_name(c: Connection, name: str) -> OrganizationRow | None:
 
 
 async def get_or_create(c: Connection, name: str) -> OrganizationRow:
-    """The organisation with this name, made if it is new. Call it inside a write."""
+    """The organisation with this name; created if it does not exist. Call it inside a write."""
     return await get_by_name(c, name) or await create(c, name)
 
 

@@ -1,4 +1,4 @@
-"""From database rows to frozen values."""
+"""Conversion of database rows to immutable dataclasses."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import sqlalchemy as sa
 T = TypeVar("T")
 
 MAX_ID = 2**31 - 1
-"""Largest number that an id column holds on every database."""
+"""Largest number that an id column can hold on every database."""
 
 
 def value(cls: type[T], row: sa.Row[Any]) -> T:
-    """``row`` as the dataclass ``cls``, whose fields are named as the columns; JSON lists become tuples."""
+    """Return ``row`` as the dataclass ``cls``, whose fields have the columns' names. JSON lists become tuples."""
     return cls(**{name: _frozen(item) for name, item in row._mapping.items()})
 
 
 def value_or_none(cls: type[T], row: sa.Row[Any] | None) -> T | None:
-    """As ``value``; None stays None."""
+    """As ``value``, but None for None."""
     return None if row is None else value(cls, row)
 
 

@@ -1,10 +1,10 @@
-"""Sandboxes: one row for each that lives. A deleted sandbox has no row."""
+"""Sandboxes: one row for each. A deleted sandbox has no row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -13,7 +13,7 @@ from .enums import BootPath, SandboxStatus
 from .rows import columns_of, value, value_or_none
 from .schema import sandboxes
 
-# Built once, because every request at the gateway runs it.
+# Built once: every request at the gateway runs one of them.
 _INSERT = sa.insert(sandboxes)
 _BY_ID = sa.select(sandboxes).where(sandboxes.c.id == sa.bindparam("sandbox_id"))
 
@@ -36,16 +36,16 @@ class SandboxRow:
     internet_access: bool
     live: bool
     public_ports: tuple[int, ...] | bool = ()
-    """Ports of programs inside that answer without a token; True: all of them."""
+    """Ports that the gateway opens without a token; True: all of them."""
     slot: int | None = None
     secret: str = field(repr=False)
-    """What the agent inside wants to hear."""
+    """Secret that the agent inside demands; empty: there is no container."""
     agent_image: str | None = None
-    """File name of the agent's image that it was made with; its memory restores with no other."""
+    """File name of the agent image that it was made with. Its memory restores only with this one."""
     memory: str | None = None
-    """Name of its folder below ``paused/<id>``, if its memory and files lie there; then it has no container."""
+    """Name of the folder below ``paused/<id>`` that holds its memory and files. Then it has no container."""
     memory_runsc: str | None = None
-    """The build of the runtime that froze them."""
+    """Digest (sha256) of the runtime that wrote them."""
     paused_at: float | None = None
     boot_path: BootPath | None = None
     """None before it came up."""
@@ -55,15 +55,31 @@ class SandboxRow:
     expires_at: float | None = None
     created_at: float
     token_expires_at: float = 0.0
-    """Of the newest token that a refresh gave; 0: there was no refresh."""
+    """End of the newest token from a refresh; 0: there was no refresh."""
 
     def expired(self, now: float) -> bool:
-        """Its time is over; a sweep removes it, and nobody may see it."""
+        """Whether its time is over: it is hidden from clients and deleted soon."""
         return self.expires_at is not None and self.expires_at <= now
 
     def is_public(self, port: int) -> bool:
-        """Whether programs at this port answer without a token."""
+        """Whether the gateway lets requests to this port pass without a token."""
         return self.public_ports if isinstance(self.public_ports, bool) else port in self.public_ports
+
+
+class SandboxChanges(TypedDict, total=False):
+    """Columns that change during a sandbox's life; see ``SandboxRow``."""
+
+    status: SandboxStatus
+    reason: str | None
+    slot: int | None
+    secret: str
+    memory: str | None
+    memory_runsc: str | None
+    paused_at: float | None
+    boot_path: BootPath | None
+    timings: Mapping[str, float] | None
+    expires_at: float | None
+    token_expires_at: float
 
 
 async def insert(c: Connection, sandbox: SandboxRow) -> None:
@@ -87,8 +103,8 @@ async def list_page(
 ) -> list[SandboxRow]:
     """Up to ``limit`` of an organisation's sandboxes that are not expired, newest first.
 
-    ``after``: only those older than the sandbox that was created then and has this id. (An id may be older than
-    its sandbox, which may have waited for an owner.)
+    ``after``: only those older than the sandbox with this time of creation and this id. (The id alone gives no order:
+    a container gets it before it waits in a pool.)
     """
     statement = (
         sa.select(sandboxes)
@@ -109,18 +125,18 @@ async def list_page(
     return [value(SandboxRow, row) for row in await c.execute(statement)]
 
 
-async def update(c: Connection, sandbox_id: str, **fields: Any) -> bool:
-    """Set columns by name; False if the sandbox is gone."""
-    statement = sa.update(sandboxes).where(sandboxes.c.id == sandbox_id).values(**fields)
+async def update(c: Connection, sandbox_id: str, **changes: Unpack[SandboxChanges]) -> bool:
+    """Set columns; False if the sandbox is gone."""
+    statement = sa.update(sandboxes).where(sandboxes.c.id == sandbox_id).values(**changes)
     return (await c.execute(statement)).rowcount == 1
 
 
 async def set_timeout(
     c: Connection, sandbox_id: str, *, now: float, timeout_seconds: int | None
 ) -> SandboxRow | None:
-    """A new lifetime, counted from ``now``; None as lifetime: for ever.
+    """Set a new lifetime, counted from ``now``; None: it never ends.
 
-    Returns None if the sandbox is gone or already expired: what the sweep may be removing must not come back.
+    Returns None if the sandbox is gone or has expired: it may be in deletion already.
     """
     expires_at = None if timeout_seconds is None else now + timeout_seconds
     statement = (
@@ -138,13 +154,13 @@ async def delete(c: Connection, sandbox_id: str) -> bool:
 
 
 async def due(c: Connection, now: float) -> list[SandboxRow]:
-    """Sandboxes whose time is over, the longest overdue first."""
+    """Sandboxes that have expired, the longest overdue first."""
     statement = sa.select(sandboxes).where(sandboxes.c.expires_at <= now).order_by(sandboxes.c.expires_at)
     return [value(SandboxRow, row) for row in await c.execute(statement)]
 
 
 async def frozen(c: Connection, before: float) -> list[SandboxRow]:
-    """Paused since before then and still in memory, the longest first."""
+    """Sandboxes that were paused before then and are still in memory, the longest paused first."""
     statement = (
         sa.select(sandboxes)
         .where(
@@ -158,24 +174,24 @@ async def frozen(c: Connection, before: float) -> list[SandboxRow]:
 
 
 async def list_all(c: Connection) -> list[SandboxRow]:
-    """Every row, oldest first: what should exist on this node."""
+    """All sandboxes of this node, by id."""
     statement = sa.select(sandboxes).order_by(sandboxes.c.id)
     return [value(SandboxRow, row) for row in await c.execute(statement)]
 
 
 async def count(c: Connection, organization_id: int) -> int:
-    """How many sandboxes an organisation has, in whatever state."""
+    """How many sandboxes an organisation has, whatever their status."""
     statement = sa.select(sa.func.count()).where(sandboxes.c.organization_id == organization_id)
     return (await c.execute(statement)).scalar_one()
 
 
 async def snapshot_keys(c: Connection) -> set[str]:
-    """The snapshots that sandboxes run from; their files must stay."""
+    """Keys of the versions that sandboxes were made from; their files must stay."""
     return set((await c.execute(sa.select(sandboxes.c.snapshot_key).distinct())).scalars())
 
 
 async def alive_of_template(c: Connection, template_id: int, now: float) -> int:
-    """How many sandboxes use a template: not expired and not in error."""
+    """How many sandboxes of a template are neither expired nor in error."""
     statement = sa.select(sa.func.count()).where(
         sandboxes.c.template_id == template_id, sandboxes.c.status != SandboxStatus.ERROR, _alive(now)
     )

@@ -82,11 +82,11 @@ builds = sa.Table(
     metadata,
     # One row per attempt. The API's build id is the template's id and means its newest attempt.
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    # template_id names no foreign key: a build outlives its template, because quotas count it.
+    # template_id is no foreign key: quotas count a build even if its template was deleted.
     sa.Column("template_id", sa.Integer, nullable=False, index=True),
     sa.Column("organization_id", sa.Integer, nullable=False, index=True),
     sa.Column("recipe", sa.JSON, nullable=False),
-    sa.Column("credentials", sa.JSON(none_as_null=True)),  # registry log-in; emptied when the build ends
+    sa.Column("credentials", sa.JSON(none_as_null=True)),  # of the registry; deleted when the build ends
     sa.Column("status", _one_of(BuildStatus, 16), nullable=False),
     sa.Column("progress", sa.Integer, nullable=False, default=0),
     sa.Column("current_step", sa.Text),
@@ -130,7 +130,7 @@ sandboxes = sa.Table(
     sa.Column("live", sa.Boolean, nullable=False),
     sa.Column("public_ports", sa.JSON, nullable=False),  # a list of ports, or true for all
     sa.Column("slot", sa.Integer),
-    sa.Column("secret", sa.String(64), nullable=False),  # what the agent inside wants to hear
+    sa.Column("secret", sa.String(64), nullable=False),  # that the agent inside demands
     sa.Column("agent_image", sa.String(255)),  # file name below <state>/runtime
     # Its memory and files, if they are on disk: folder below <state>/paused/<id>, and what froze them.
     sa.Column("memory", sa.String(64)),
@@ -147,7 +147,7 @@ sandboxes = sa.Table(
 callbacks = sa.Table(
     "callbacks",
     metadata,
-    # sandbox_id names no foreign key: that a sandbox was deleted is told too.
+    # sandbox_id is no foreign key: a callback is sent as well if the sandbox was deleted.
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("sandbox_id", sa.String(21), nullable=False, index=True),
     sa.Column("url", sa.Text, nullable=False),

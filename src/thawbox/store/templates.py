@@ -1,4 +1,4 @@
-"""Templates: what sandboxes are made from."""
+"""Templates, from which sandboxes are created."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -21,7 +21,7 @@ _BY_ID = sa.select(templates).where(templates.c.id == sa.bindparam("template_id"
 
 @dataclass(frozen=True, slots=True)
 class TemplateRow:
-    """A template. ``organization_id`` None: public, of the catalogue."""
+    """A template. ``organization_id`` None: it is public and from the catalogue. Times are seconds since 1970."""
 
     id: int
     organization_id: int | None
@@ -39,26 +39,49 @@ class TemplateRow:
     memory_mb: int
     disk_gb: int
     min_resources: Mapping[str, int] | None
-    """Of the catalogue: vcpu, memory_mb, disk_gb."""
+    """vcpu, memory_mb and disk_gb; only templates of the catalogue have it."""
     max_resources: Mapping[str, int] | None
     status: TemplateStatus
     error_message: str | None
     snapshot_key: str | None
-    """The version that sandboxes boot from; stays the old one while an update builds or after it failed."""
+    """Key of the version that sandboxes are made from. It is the old one while an update builds, or after it failed."""
     created_at: float
     updated_at: float
 
     @property
     def is_public(self) -> bool:
-        """Of the catalogue, and so everybody's."""
+        """Whether it is from the catalogue, so that every organisation can use it."""
         return self.organization_id is None
 
     @property
     def is_active(self) -> bool:
-        """Sandboxes can be made: it is built, or an update builds while the version before it serves."""
+        """Whether sandboxes can be created: it is built, or an update builds and the old version is used."""
         return self.status == TemplateStatus.ACTIVE or (
             self.status == TemplateStatus.BUILDING and self.snapshot_key is not None
         )
+
+
+class TemplateChanges(TypedDict, total=False):
+    """Columns that change during a template's life; see ``TemplateRow``."""
+
+    display_name: str
+    description: str
+    category: str
+    language: str | None
+    icon: str | None
+    features: Sequence[str]
+    tags: Sequence[str]
+    docs_url: str | None
+    popularity_score: int
+    cpu: int
+    memory_mb: int
+    disk_gb: int
+    min_resources: Mapping[str, int] | None
+    max_resources: Mapping[str, int] | None
+    status: TemplateStatus
+    error_message: str | None
+    snapshot_key: str | None
+    updated_at: float
 
 
 async def create(
@@ -80,7 +103,7 @@ async def create(
     docs_url: str | None = None,
     popularity_score: int = 0,
 ) -> TemplateRow:
-    """A new template.
+    """Insert a new template.
 
     Raises:
         sqlalchemy.exc.IntegrityError: the organisation (without one: the catalogue) has that name already.
@@ -120,7 +143,7 @@ async def get(c: Connection, template_id: int) -> TemplateRow | None:
 async def find(c: Connection, organization_id: int, reference: str) -> TemplateRow | None:
     """The template that ``reference`` (id or name) means to this organisation: its own before public ones.
 
-    All digits is an id, because names are never all digits.
+    A reference of digits only is an id, because no name has only digits.
     """
     if _ID.fullmatch(reference):
         number = int(reference)
@@ -141,7 +164,7 @@ async def get_own(c: Connection, organization_id: int | None, name: str) -> Temp
 
 
 async def list_visible(c: Connection, organization_id: int) -> list[TemplateRow]:
-    """Public templates that can be booted, and the organisation's own, oldest first."""
+    """Public templates that have a version, and the organisation's own, oldest first."""
     statement = sa.select(templates).where(_visible_to(organization_id)).order_by(templates.c.id)
     return [value(TemplateRow, row) for row in await c.execute(statement)]
 
@@ -151,27 +174,27 @@ async def list_all(c: Connection) -> list[TemplateRow]:
     return [value(TemplateRow, row) for row in await c.execute(sa.select(templates).order_by(templates.c.id))]
 
 
-async def update(c: Connection, template_id: int, **fields: Any) -> bool:
-    """Set columns by name; ``updated_at`` becomes now unless given. False: there is no such template."""
-    fields = {"updated_at": time.time()} | fields
-    statement = sa.update(templates).where(templates.c.id == template_id).values(**fields)
+async def update(c: Connection, template_id: int, **changes: Unpack[TemplateChanges]) -> bool:
+    """Set columns; ``updated_at`` becomes now unless given. False: there is no such template."""
+    changes.setdefault("updated_at", time.time())
+    statement = sa.update(templates).where(templates.c.id == template_id).values(**changes)
     return (await c.execute(statement)).rowcount == 1
 
 
 async def delete(c: Connection, template_id: int) -> bool:
-    """Remove the row; False if it was gone. Builds and sandboxes keep theirs."""
+    """Remove the row; False if it was gone. The rows of its builds and sandboxes stay."""
     statement = sa.delete(templates).where(templates.c.id == template_id)
     return (await c.execute(statement)).rowcount == 1
 
 
 async def snapshot_keys(c: Connection) -> set[str]:
-    """The versions that templates boot from."""
+    """Keys of the versions that templates have."""
     statement = sa.select(templates.c.snapshot_key).where(templates.c.snapshot_key.is_not(None)).distinct()
     return set((await c.execute(statement)).scalars())
 
 
 async def names_of_snapshots(c: Connection) -> dict[str, str]:
-    """The versions that templates boot from, each with a template's name."""
+    """Version key -> name of a template that has this version."""
     statement = sa.select(templates.c.snapshot_key, templates.c.name).where(
         templates.c.snapshot_key.is_not(None)
     )
@@ -179,7 +202,7 @@ async def names_of_snapshots(c: Connection) -> dict[str, str]:
 
 
 def _visible_to(organization_id: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
-    # One of the catalogue that was never built here is of no use to anybody.
+    # A template of the catalogue that was never built here cannot be used.
     ready_made = sa.and_(templates.c.organization_id.is_(None), templates.c.snapshot_key.is_not(None))
     return sa.or_(ready_made, templates.c.organization_id == organization_id)
 
@@ -193,6 +216,6 @@ def _finder(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
     )
 
 
-# Built once, because every creation of a sandbox runs one of them.
+# Built once: every creation of a sandbox runs one of them.
 _FIND_BY_ID = _finder(templates.c.id == sa.bindparam("id"))
 _FIND_BY_NAME = _finder(templates.c.name == sa.bindparam("name"))

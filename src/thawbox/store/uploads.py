@@ -1,4 +1,4 @@
-"""Uploads: files that COPY steps use, announced by one request and sent by another (contract C.2)."""
+"""Uploads: files that COPY steps use, announced by one request and sent by another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .schema import uploads
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """What was announced under a name, and the bytes that arrived last."""
+    """An upload: what was announced under a name, and the file that arrived last."""
 
     organization_id: int
     name: str
@@ -24,7 +24,7 @@ class UploadRow:
     file_id: str
     kind: UploadKind
     size: int
-    """Bytes: of ``blob`` if there is one, else as announced."""
+    """In bytes: of ``blob`` if there is one, else as announced."""
     blob: str | None
     """File name below ``<state>/uploads``; None until the bytes are complete and checked."""
     created_at: float
@@ -33,7 +33,7 @@ class UploadRow:
 async def announce(
     c: Connection, *, organization_id: int, name: str, kind: UploadKind, size: int
 ) -> UploadRow:
-    """Note that bytes will come. A name that is known keeps its file id, and its bytes until new ones arrive.
+    """Register an upload that will come. A known name keeps its file id, and its file until a new one arrives.
 
     Call it inside a write.
     """
@@ -56,10 +56,9 @@ async def announce(
 
 
 async def complete(c: Connection, file_id: str, *, blob: str, size: int) -> bool:
-    """The bytes are there. False: nobody announced them.
+    """Register the file that arrived. False: there is no upload with this file id.
 
-    A blob that was there before is not referenced any more from now on; builds that run may still read it, so
-    garbage collection removes it later.
+    An earlier blob is no longer referenced. Running builds may still read it, so garbage collection removes it later.
     """
     statement = (
         sa.update(uploads)
@@ -70,13 +69,13 @@ async def complete(c: Connection, file_id: str, *, blob: str, size: int) -> bool
 
 
 async def get(c: Connection, organization_id: int, name: str) -> UploadRow | None:
-    """The upload of this name; its ``blob`` is None while the bytes have not come."""
+    """The upload of this name; its ``blob`` is None until a file has arrived."""
     statement = sa.select(uploads).where(uploads.c.organization_id == organization_id, uploads.c.name == name)
     return value_or_none(UploadRow, (await c.execute(statement)).one_or_none())
 
 
 async def find(c: Connection, organization_id: int, reference: str) -> UploadRow | None:
-    """The upload that a COPY step's source means: a name or a file id, of this organisation only."""
+    """The organisation's upload that a COPY step's source names: by its name or its file id."""
     by_name = await get(c, organization_id, reference)
     if by_name is not None:
         return by_name
@@ -93,11 +92,11 @@ async def get_by_file_id(c: Connection, file_id: str) -> UploadRow | None:
 
 
 async def blobs(c: Connection) -> set[str]:
-    """All blobs that uploads name; other files below ``<state>/uploads`` are leftovers."""
+    """All blobs that rows name; other files below ``<state>/uploads`` are leftovers."""
     statement = sa.select(uploads.c.blob).where(uploads.c.blob.is_not(None))
     return set((await c.execute(statement)).scalars())
 
 
 async def delete_before(c: Connection, before: float) -> int:
-    """Remove uploads that were announced or arrived before then; how many."""
+    """Delete uploads that were announced or arrived before then. Returns how many."""
     return (await c.execute(sa.delete(uploads).where(uploads.c.created_at < before))).rowcount

@@ -1,1 +1,1 @@
-"""Test doubles of the interfaces behind which the server, the sandboxes and the machine lie."""
+"""Test doubles of the interfaces to builds, to sandboxes and to the machine's runtime."""

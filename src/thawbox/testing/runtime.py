@@ -1,4 +1,4 @@
-"""A test double of the runtime seam: containers are entries of a table, and it can be made to misbehave."""
+"""A test double of ``node.runtime.Runtime``: containers are entries of a table, and tests can make it misbehave."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from thawbox.state import Layout
 
 @dataclass
 class FakeContainer:
-    """What the double knows of a container."""
+    """What the double knows about a container."""
 
     container: Container
     status: ContainerStatus = ContainerStatus.CREATED
     content: str = ""
-    """Stands for memory and files."""
+    """Stands for its memory and files."""
     programs: int = 0
 
 
 Trouble = Callable[[str, str], Awaitable[None]]
-"""Called with the method and the container before anything is done; may raise, wait, or kill."""
+"""Called with a method's name and the container's id before the method does anything; may raise, wait, or kill."""
 
 
 async def no_trouble(_method: str, _container: str) -> None:
-    """Everything works."""
+    """Let everything work."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class FakeRuntime:
     agent_image: Path = Path("/nonexistent/agent.erofs")
     trouble: Trouble = no_trouble
     lies: set[str] = field(default_factory=set)
-    """Methods that claim to have done what they have not."""
+    """Names of methods that do nothing and report success."""
     table: dict[str, FakeContainer] = field(default_factory=dict)
     slots: set[int] = field(default_factory=set)
 
@@ -58,13 +58,13 @@ class FakeRuntime:
         container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
-        limits: cgroups.Limits,
+        limits: cgroups.ResourceLimits,
         disk_gb: int,
         agent_image: Path | None = None,
         hostname: str = "sandbox",
         internet: bool = True,
     ) -> Container:
-        """An entry and a slot."""
+        """Add an entry, with a slot."""
         await self.trouble("create", container_id)
         if container_id in self.table:
             raise RuntimeFault(f"container {container_id} exists already")
@@ -77,22 +77,22 @@ class FakeRuntime:
         return made
 
     async def greet(self, container: Container, greet: Greeting) -> None:
-        """Nobody listens, so nothing is said."""
+        """Do nothing: there is no agent."""
         await self.trouble("greet", container.id)
         self._entry(container, ContainerStatus.RUNNING)
 
     async def cut_off(self, container: Container) -> Container:
-        """A value that says so."""
+        """Return the container without internet access."""
         await self.trouble("cut_off", container.id)
         return replace(container, internet=False)
 
     async def boot(self, container: Container, greet: Greeting | None = None) -> None:
-        """Runs with no memory to speak of."""
+        """Set the entry to running; its content stays empty."""
         await self.trouble("boot", container.id)
         self._entry(container, ContainerStatus.CREATED).status = ContainerStatus.RUNNING
 
     async def thaw(self, container: Container, memory: Path, greet: Greeting | None = None) -> None:
-        """Runs with what a checkpoint wrote."""
+        """Set the entry to running, with the content that a checkpoint wrote."""
         await self.trouble("thaw", container.id)
         entry = self._entry(container, ContainerStatus.CREATED)
         try:
@@ -102,17 +102,17 @@ class FakeRuntime:
         entry.status, entry.content, entry.programs = ContainerStatus.RUNNING, words[0], int(words[1])
 
     async def freeze(self, container: Container) -> None:
-        """Running to paused."""
+        """Set the entry from running to paused."""
         await self.trouble("freeze", container.id)
         self._entry(container, ContainerStatus.RUNNING).status = ContainerStatus.PAUSED
 
     async def unfreeze(self, container: Container) -> None:
-        """Paused to running."""
+        """Set the entry from paused to running."""
         await self.trouble("unfreeze", container.id)
         self._entry(container, ContainerStatus.PAUSED).status = ContainerStatus.RUNNING
 
     async def checkpoint(self, container: Container, folder: Path, *, leave_running: bool = True) -> None:
-        """One file with the content."""
+        """Write one file with the content."""
         await self.trouble("checkpoint", container.id)
         entry = self._entry(container, ContainerStatus.RUNNING, ContainerStatus.PAUSED)
         if "checkpoint" not in self.lies:
@@ -122,7 +122,7 @@ class FakeRuntime:
             entry.status = ContainerStatus.STOPPED
 
     async def tar_upper(self, container: Container, destination: Path) -> None:
-        """A tar file with one file in it, ``content``."""
+        """Write a tar file with one file in it, ``content``."""
         await self.trouble("tar_upper", container.id)
         content = self._entry(container, ContainerStatus.RUNNING).content.encode()
         with tarfile.open(destination, "x") as tar:
@@ -131,30 +131,30 @@ class FakeRuntime:
             tar.addfile(entry, io.BytesIO(content))
 
     async def end_programs(self, container: Container) -> None:
-        """None left."""
+        """Set the number of programs to 0."""
         await self.trouble("end_programs", container.id)
         self._entry(container, ContainerStatus.RUNNING).programs = 0
 
     async def destroy(self, container: Container) -> None:
-        """No entry, and the slot is free."""
+        """Remove the entry and free its slot."""
         if self.table.pop(container.id, None) is not None:
             self.slots.remove(container.slot.index)
 
     @contextlib.asynccontextmanager
     async def running(
         self,
-        container: str,
+        container_id: str,
         *,
         root: spec.Directory | spec.Erofs,
-        limits: cgroups.Limits,
+        limits: cgroups.ResourceLimits,
         disk_gb: int,
         memory: Path | None = None,
         agent_image: Path | None = None,
         internet: bool = True,
     ) -> AsyncIterator[Container]:
-        """An entry that is there as long as the block."""
+        """Add an entry that exists as long as the block lasts."""
         made = await self.create(
-            container,
+            container_id,
             root=root,
             limits=limits,
             disk_gb=disk_gb,
@@ -171,13 +171,13 @@ class FakeRuntime:
             await asyncio.shield(self.destroy(made))
 
     def endpoint(self, slot: int, secret: str) -> Endpoint:
-        """Nobody listens there."""
+        """An address at which nothing listens."""
         return self.container("", slot=slot, secret=secret, disk_gb=1, internet=False).endpoint
 
     def container(
         self, container_id: str, *, slot: int, secret: str, disk_gb: int, internet: bool
     ) -> Container:
-        """A value; nothing of it exists."""
+        """A container that exists only as this value."""
         nowhere = Path("/nonexistent")
         return Container(
             id=container_id,
@@ -190,15 +190,15 @@ class FakeRuntime:
         )
 
     def adopt(self, container: Container) -> None:
-        """The entry's container is the adopted one from now on."""
+        """Make this the entry's container."""
         self.table[container.id].container = container
 
     async def statuses(self) -> dict[str, str]:
-        """Of every entry."""
+        """The status of every entry."""
         return {name: entry.status for name, entry in self.table.items()}
 
     async def remove_leftovers(self, keep: Collection[Container]) -> None:
-        """Entries, and half-made files."""
+        """Remove the other entries, and all files in ``tmp``."""
         names = {container.id for container in keep}
         for name in set(self.table) - names:
             await self.destroy(self.table[name].container)
@@ -206,7 +206,7 @@ class FakeRuntime:
             shutil.rmtree(path)
 
     def kill(self, name: str) -> None:
-        """Let a container die by itself."""
+        """Let a container die, as if its process had ended."""
         entry = self.table[name]
         entry.status = ContainerStatus.STOPPED
         entry.container.died.set()

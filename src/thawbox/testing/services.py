@@ -1,4 +1,4 @@
-"""Test doubles of the seams behind the HTTP planes. They keep the contracts, without building or booting."""
+"""Test doubles of the services behind the HTTP planes. They follow the contracts, and build and boot nothing."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from thawbox.templates.recipe import Recipe
 
 @dataclass
 class FakeBuilder:
-    """A ``Builder`` whose builds wait for ever, until a test ends them with ``finish``."""
+    """A ``Builder`` whose builds run until a test ends them with ``finish``."""
 
     database: Database
     folder: Path
     submitted: list[Recipe] = field(default_factory=list)
 
     async def submit(self, organization_id: int, recipe: Recipe) -> int:
-        """Store the rows."""
+        """Insert the rows of a template and its build."""
         async with self.database.write() as c:
             known = await templates.get_own(c, organization_id, recipe.name)
             if known is not None and not recipe.update and known.status != TemplateStatus.FAILED:
@@ -68,14 +68,14 @@ class FakeBuilder:
                 await builds.finish(c, build.id, status=BuildStatus.FAILED, error_message="cancelled")
 
     async def forget(self, template_id: int) -> None:
-        """There are no files."""
+        """Do nothing: there are no files."""
 
     def log_path(self, build: BuildRow) -> Path:
-        """One file per attempt."""
+        """The log of this attempt."""
         return self.folder / f"{build.id}.log"
 
     async def finish(self, template_id: int, error_message: str | None = None) -> None:
-        """End the newest build, as active or, with a message, as failed."""
+        """End the newest build: as failed if there is a message, else as active."""
         async with self.database.write() as c:
             build = await builds.newest(c, template_id)
             assert build is not None
@@ -91,7 +91,7 @@ class FakeBuilder:
 
 @dataclass
 class FakeSandboxes:
-    """``Sandboxes`` that are rows only; ``address`` is where all of their agents listen."""
+    """``Sandboxes`` that are only rows. The agents of all of them listen at ``address``."""
 
     database: Database
     address: Endpoint | None = None
@@ -110,7 +110,7 @@ class FakeSandboxes:
         live: bool,
         public_ports: tuple[int, ...] | bool = (),
     ) -> SandboxRow:
-        """Store a running sandbox."""
+        """Insert the row of a running sandbox."""
         if template.snapshot_key is None:
             raise TemplateNotReady(
                 f"Template '{template.name}' is {template.status}: wait until it is active"
@@ -140,19 +140,19 @@ class FakeSandboxes:
         return row
 
     async def pause(self, sandbox: SandboxRow) -> SandboxRow:
-        """Set the status, if it may be set."""
+        """Change the status, if the state table allows it."""
         return await self._change(Action.PAUSE, sandbox, SandboxStatus.PAUSED)
 
     async def resume(self, sandbox: SandboxRow) -> SandboxRow:
-        """Set the status, if it may be set."""
+        """Change the status, if the state table allows it."""
         return await self._change(Action.RESUME, sandbox, SandboxStatus.RUNNING)
 
     async def stop_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
-        """Set the status, if it may be set."""
+        """Change the status, if the state table allows it."""
         return await self._change(Action.STOP, sandbox, SandboxStatus.STOPPED)
 
     async def start_sandbox(self, sandbox: SandboxRow) -> SandboxRow:
-        """Set the status, if it may be set."""
+        """Change the status, if the state table allows it."""
         return await self._change(Action.START, sandbox, SandboxStatus.RUNNING)
 
     async def _change(self, action: Action, sandbox: SandboxRow, status: SandboxStatus) -> SandboxRow:
@@ -164,7 +164,7 @@ class FakeSandboxes:
     async def fork(
         self, sandbox: SandboxRow, count: int, *, env: Mapping[str, str], timeout_seconds: int | None
     ) -> list[SandboxRow]:
-        """Store copies of the row."""
+        """Insert copies of the row."""
         now = time.time()
         end = None if timeout_seconds is None else now + timeout_seconds
         copies = [
@@ -185,7 +185,7 @@ class FakeSandboxes:
         return copies
 
     async def save(self, sandbox: SandboxRow, name: str, description: str) -> TemplateRow:
-        """Store an active template."""
+        """Insert an active template."""
         async with self.database.write() as c:
             if await templates.get_own(c, sandbox.organization_id, name) is not None:
                 raise AliasExists(f"A template with alias '{name}' already exists")
@@ -207,7 +207,7 @@ class FakeSandboxes:
                 raise SandboxNotFound("Sandbox not found")
 
     async def endpoint(self, sandbox: SandboxRow) -> Endpoint:
-        """The one address."""
+        """Return ``address``."""
         if sandbox.status == SandboxStatus.PAUSED:
             raise SandboxPaused(f"Sandbox {sandbox.id} is paused", retry_after=1)
         if sandbox.status == SandboxStatus.STOPPED:
@@ -219,5 +219,5 @@ class FakeSandboxes:
         return self.address
 
     async def defaults(self, sandbox: SandboxRow) -> SandboxDefaults:
-        """As set."""
+        """Return the working folder and user of this double."""
         return SandboxDefaults(self.workdir, self.user)

@@ -1,4 +1,4 @@
-"""What the control plane and the gateway have in common: request ids, errors, limits, bodies.
+"""What the control plane and the gateway share: request ids, errors, limits, bodies, addresses.
 
-Nothing here knows of templates or sandboxes.
+Nothing here uses templates or sandboxes.
 """

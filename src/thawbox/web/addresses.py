@@ -12,7 +12,7 @@ from thawbox.settings import Settings
 INTERFACE_PORT = 7777
 """The port that stands for a sandbox's own interface (contract G)."""
 PORTS_PATH = "/ports/"
-"""Where programs inside are reached without a domain: ``/ports/ID/PORT/…`` at the gateway."""
+"""The address of programs inside without a domain: ``/ports/ID/PORT/…`` at the gateway."""
 
 _HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?", re.ASCII)
 _LABEL = re.compile(r"(?:([1-9][0-9]{0,4})-)?([a-z0-9]{1,57})", re.ASCII)
@@ -21,8 +21,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What an address means: a program's port in a sandbox, or with None the sandbox's own interface."""
+class SandboxHost:
+    """What a host name stands for: a program's port in a sandbox, or with None the sandbox's own interface."""
 
     sandbox_id: str
     port: int | None
@@ -32,7 +32,7 @@ def control_url(request: Request, settings: Settings) -> str:
     """The control plane's base, without a slash at the end: ``public_url``, else from the Host header."""
     if settings.public_url:
         return settings.public_url.rstrip("/")
-    host, port = _asked_host(request)
+    host, port = _requested_host(request)
     if host is None:
         host, port = settings.host, str(settings.port)
     return f"{request.url.scheme}://{host}" + (f":{port}" if port else "")
@@ -41,23 +41,23 @@ def control_url(request: Request, settings: Settings) -> str:
 def sandbox_url(request: Request, settings: Settings, sandbox_id: str) -> str:
     """A sandbox's own interface, without a slash at the end: a host name of its own if there is a domain."""
     if settings.domain is None:
-        return _gateway_url(request, settings)  # one gateway for all: the token says which sandbox is meant
+        return _gateway_url(request, settings)  # one gateway for all: the token names the sandbox
     # The published clients make preview addresses of these names, if they look exactly so (contract G).
     vendor = f".{settings.domain}".endswith(_VENDOR)
     return _below_domain(settings, f"{INTERFACE_PORT}-{sandbox_id}" if vendor else sandbox_id)
 
 
 def ports_url(request: Request, settings: Settings, sandbox_id: str) -> str:
-    """Where programs inside are reached, with ``{port}`` in the place of the port."""
+    """The address of programs inside, with ``{port}`` in place of the port."""
     if settings.domain is None:
         return f"{_gateway_url(request, settings)}{PORTS_PATH}{sandbox_id}/{{port}}/"
     return _below_domain(settings, f"{{port}}-{sandbox_id}") + "/"
 
 
-def place_of(host: str, settings: Settings) -> Place | None:
-    """What the Host header names below the domain; None for every other.
+def parse_host(host: str, settings: Settings) -> SandboxHost | None:
+    """The sandbox and port that a Host header below ``settings.domain`` stands for; None for any other header.
 
-    Understood are ``ID.DOMAIN``, ``PORT-ID.DOMAIN``, and both with the region before the domain.
+    The forms are ``ID.DOMAIN``, ``PORT-ID.DOMAIN``, and both with the region before the domain.
     """
     shape = _HOST.fullmatch(host) if settings.domain else None
     if shape is None:
@@ -65,29 +65,29 @@ def place_of(host: str, settings: Settings) -> Place | None:
     label, _, parent = shape[1].lower().removesuffix(".").partition(".")
     if parent not in (settings.domain, f"{settings.region.lower()}.{settings.domain}"):
         return None
-    named = _LABEL.fullmatch(label)
-    if named is None or int(named[1] or 1) > 65535:
+    match = _LABEL.fullmatch(label)
+    if match is None or int(match[1] or 1) > 65535:
         return None
-    port = int(named[1]) if named[1] else INTERFACE_PORT
-    return Place(named[2], None if port == INTERFACE_PORT else port)
+    port = int(match[1]) if match[1] else INTERFACE_PORT
+    return SandboxHost(match[2], None if port == INTERFACE_PORT else port)
 
 
 def _below_domain(settings: Settings, label: str) -> str:
     scheme, port = settings.domain_scheme, settings.domain_port
     if port is None:
         port = settings.gateway_port if scheme == "http" else _DEFAULT_PORTS[scheme]
-    shown = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
-    return f"{scheme}://{label}.{settings.domain}{shown}"
+    suffix = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
+    return f"{scheme}://{label}.{settings.domain}{suffix}"
 
 
 def _gateway_url(request: Request, settings: Settings) -> str:
     if settings.gateway_url:
         return settings.gateway_url.rstrip("/")
-    host, _ = _asked_host(request)
+    host, _ = _requested_host(request)
     return f"{request.url.scheme}://{host or settings.host}:{settings.gateway_port}"
 
 
-def _asked_host(request: Request) -> tuple[str | None, str | None]:
-    """Host and port that the client used; a header that is no host name counts as absent."""
+def _requested_host(request: Request) -> tuple[str | None, str | None]:
+    """Host and port of the Host header; None, None if it is missing or not a host name."""
     shape = _HOST.fullmatch(request.headers.get("host", ""))
     return (shape[1], shape[2]) if shape else (None, None)

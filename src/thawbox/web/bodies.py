@@ -16,15 +16,15 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Body(BaseModel):
-    """Base of request bodies: types are taken at their word (no "1" for 1); unknown fields are ignored."""
+    """Base of request bodies: types are strict (no "1" for 1); unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
 async def read_json(request: Request, max_bytes: int, *, surrogates: bool = False) -> dict[str, Any]:
-    """The request's JSON object.
+    """The request's JSON object, of at most ``max_bytes``.
 
-    Strings in it are valid Unicode (with ``surrogates``: or not quite), but may hold NUL.
+    Its strings are valid Unicode, or with ``surrogates`` may have single surrogates. They may contain NUL.
 
     Raises:
         UserError: wrong content type, too large, not UTF-8, not JSON, not an object.
@@ -74,16 +74,16 @@ async def read_model(request: Request, model: type[M], max_bytes: int, *, surrog
 
 
 def usable_environment(env: dict[str, str] | None) -> dict[str, str] | None:
-    """``env``, if an environment can hold it; for validators of bodies.
+    """``env``, if it can be an environment; for validators of bodies.
 
     Raises:
-        ValueError: a name or value that no environment can hold.
+        ValueError: a name is empty or has "=" or NUL, or a value has NUL.
     """
     for name, value in (env or {}).items():
         if not name or "=" in name or "\x00" in name:
-            raise ValueError("a variable's name must not be empty nor hold '=' or NUL")
+            raise ValueError("a variable's name must not be empty nor contain '=' or NUL")
         if "\x00" in value:
-            raise ValueError("a variable's value must not hold NUL")
+            raise ValueError("a variable's value must not contain NUL")
     return env
 
 
@@ -103,7 +103,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
 
 
 def _refuse_size(max_bytes: int) -> NoReturn:
-    raise UserError(f"The body is larger than {max_bytes} bytes, the most that this server takes.")
+    raise UserError(f"The body is larger than {max_bytes} bytes, the most that this server accepts.")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -111,7 +111,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _check_unicode(value: Any) -> None:
-    # Escapes can spell half a surrogate pair, which no database, file name or answer can hold.
+    # An escape can be half a surrogate pair, which no database, file name or answer can hold.
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

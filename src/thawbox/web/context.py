@@ -1,4 +1,4 @@
-"""The request that the running code works for."""
+"""The id of the current request, and readers of its headers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 from thawbox import ids
 
-_SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}", re.ASCII)
+_HARMLESS_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}", re.ASCII)
 _current: ContextVar[str] = ContextVar("thawbox_request_id", default="req_none")
 
 
@@ -19,9 +19,9 @@ def request_id() -> str:
 
 
 def begin(scope: Scope) -> str:
-    """Give the request its id: the client's own if it is sane (8 to 64 harmless characters), or a new one."""
+    """Set the request's id: the client's ``X-Request-ID`` if it is 8 to 64 harmless characters, else a new one."""
     offered = header(scope, b"x-request-id")
-    chosen = offered if offered is not None and _SANE_ID.fullmatch(offered) else ids.request_id()
+    chosen = offered if offered is not None and _HARMLESS_ID.fullmatch(offered) else ids.request_id()
     _current.set(chosen)
     return chosen
 
@@ -36,7 +36,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def bearer(scope: Scope) -> str | None:
-    """What stands behind ``Authorization: Bearer``; None without such a header."""
+    """The token of ``Authorization: Bearer``; None without such a header."""
     value = header(scope, b"authorization")
     if value is None:
         return None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from thawbox.errors import InternalFault, ThawboxError, UserError
+from thawbox.errors import MethodNotAllowed, RouteNotFound, ThawboxError, UnexpectedFault, UserError
 from thawbox.util.timestamps import rfc3339
 
 from . import context
@@ -33,31 +33,8 @@ class ErrorEnvelope(BaseModel):
     path: str | None = Field(default=None, description="Gateway only: the file that the error is about.")
 
 
-class MethodNotAllowed(UserError):
-    """This path exists, but not for this method."""
-
-    status = 405
-    code = "METHOD_NOT_ALLOWED"
-    title = "Method not allowed"
-
-
-class NoSuchPath(UserError):
-    """Nothing is served here."""
-
-    status = 404
-    code = "RESOURCE_NOT_FOUND"
-    title = "Not found"
-
-
-class Unexpected(InternalFault):
-    """A bug of ours; what happened is in the server's log under the request id."""
-
-    def __init__(self) -> None:
-        super().__init__("Something broke inside the server. Its log tells what, under this request id.")
-
-
 def response(error: ThawboxError, *, gateway: bool, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """``error`` as an answer. The gateway's carry a time, and the file that they are about."""
+    """``error`` as an answer. The gateway's have a timestamp, and the path that the error is about."""
     body: dict[str, Any] = {
         "error": error.title,
         "message": error.message,
@@ -79,38 +56,38 @@ def response(error: ThawboxError, *, gateway: bool, headers: Mapping[str, str] |
 
 
 def install(app: FastAPI, *, gateway: bool) -> None:
-    """Let the framework's own errors look like ours. ThawboxError itself is answered by the middleware."""
+    """Answer the framework's own errors with the envelope. The middleware answers ThawboxError."""
 
-    async def refused(request: Request, error: Exception) -> JSONResponse:
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         return response(_from_http(request, error), gateway=gateway, headers=dict(error.headers or {}))
 
-    async def invalid(_request: Request, error: Exception) -> JSONResponse:
+    async def invalid_request(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         return response(UserError(sentence(error.errors(), prefix=1)), gateway=gateway)
 
-    app.add_exception_handler(HTTPException, refused)
-    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid_request)
 
 
 def sentence(problems: Sequence[Any], *, prefix: int = 0) -> str:
-    """What pydantic found, as a sentence on the first problem. Values are left out: they may be secret.
+    """A sentence about the first of pydantic's problems. It leaves out values, which may be secret.
 
-    ``prefix``: how many words stand before the field's name (the framework's: body, query, …).
+    ``prefix``: how many parts of the location come before the field's name (the framework's body, query, …).
     """
     first = problems[0]
-    place = [str(part) for part in first["loc"][prefix:]]
+    location = [str(part) for part in first["loc"][prefix:]]
     problem = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     if first["type"] == "missing":
-        return f"Field '{'.'.join(place)}' is missing."
-    return f"Field '{'.'.join(place)}': {problem}." if place else f"{problem}."
+        return f"Field '{'.'.join(location)}' is missing."
+    return f"Field '{'.'.join(location)}': {problem}." if location else f"{problem}."
 
 
 def _from_http(request: Request, error: HTTPException) -> ThawboxError:
     if error.status_code == 404:
-        return NoSuchPath(f"There is nothing at {request.url.path[:200]!r}.")
+        return RouteNotFound(f"There is nothing at {request.url.path[:200]!r}.")
     if error.status_code == 405:
         return MethodNotAllowed(f"{request.method[:20]} is not possible at {request.url.path[:200]!r}.")
     if error.status_code < 500:
         return UserError(str(error.detail))
-    return Unexpected()
+    return UnexpectedFault()

@@ -13,13 +13,13 @@ from limits.aio.strategies import FixedWindowRateLimiter
 from thawbox.errors import RateLimited
 
 UNLIMITED = 1_000_000
-"""What the headers say where there is no limit."""
+"""The value of the headers where there is no limit."""
 _WINDOW = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a caller may still ask in this window."""
+    """Requests that a caller has left in this window."""
 
     limit: int
     remaining: int
@@ -37,12 +37,12 @@ class Allowance:
 
     def check(self) -> None:
         """Raises:
-        RateLimited: this request was one too many.
+        RateLimited: this request exceeds the limit.
         """
         if self.exceeded:
             wait = min(_WINDOW, max(1, math.ceil(self.reset - time.time())))
             raise RateLimited(
-                f"{self.limit} requests per minute are allowed: come back in {wait} s.", retry_after=wait
+                f"{self.limit} requests per minute are allowed: try again in {wait} s.", retry_after=wait
             )
 
 
@@ -55,7 +55,7 @@ class RequestLimiter:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     def untouched(self) -> Allowance:
-        """For answers to nobody in particular: nothing is counted."""
+        """The whole allowance, for requests without a key; counts nothing."""
         limit = self._limit or UNLIMITED
         return Allowance(limit=limit, remaining=limit, reset=math.ceil(time.time()) + _WINDOW)
 

@@ -1,4 +1,4 @@
-"""What happens around every request: id, headers, errors, metrics, log line. Pure ASGI, because it is hot."""
+"""What happens around every request: id, headers, errors, metrics, log line. Pure ASGI, for speed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from thawbox import log, metrics
-from thawbox.errors import InternalFault, MachineDiskFull, ThawboxError
+from thawbox.errors import InternalFault, MachineDiskFull, RouteNotFound, ThawboxError, UnexpectedFault
 from thawbox.util import full_disk
 
 from . import context, errors
@@ -25,9 +25,9 @@ _STARTS = ("http.response.start", "websocket.http.response.start", "websocket.ac
 class RequestMiddleware:
     """The outermost layer.
 
-    Every answer, also to nonsense, gets ``X-Request-ID`` and the rate-limit headers; the code inside may put
-    an ``Allowance`` into ``scope["state"]["allowance"]``. An answer that is passed on from a sandbox
-    (``scope["state"]["passed_on"]``) stays as it is. A ThawboxError becomes its envelope, any other
+    Every answer, also to an invalid request, gets ``X-Request-ID`` and the rate-limit headers; the code inside may put
+    an ``Allowance`` into ``scope["state"]["allowance"]``. An answer that comes from a program in a
+    sandbox (``scope["state"]["passed_on"]``) stays as it is. A ThawboxError becomes its envelope, any other
     exception a 500 with a log line that has the traceback and the same request id.
     """
 
@@ -52,8 +52,8 @@ class RequestMiddleware:
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "websocket.close" and not status:
-                # Nobody has accepted it: the router knows no such path. Said as for every other request.
-                raise errors.NoSuchPath(f"There is no WebSocket at {scope['path'][:200]!r}.")
+                # The router knows no such path. The answer is that of every other request.
+                raise RouteNotFound(f"There is no WebSocket at {scope['path'][:200]!r}.")
             if message["type"] in _STARTS:
                 status = message.get("status", SWITCHING)
             if message["type"] in _STARTS and not state.get("passed_on"):
@@ -75,7 +75,7 @@ class RequestMiddleware:
             answer = errors.response(self._known(error), gateway=self._plane == "gateway")
             await answer(scope, receive, send_with_headers)
         finally:
-            self._account(scope, status, time.perf_counter() - started)
+            self._record(scope, status, time.perf_counter() - started)
 
     def _known(self, error: Exception) -> ThawboxError:
         if not isinstance(error, ThawboxError) and full_disk.is_full_disk(error):
@@ -85,13 +85,13 @@ class RequestMiddleware:
         if not isinstance(error, ThawboxError):
             metrics.REQUEST_FAULTS.labels(self._plane).inc()
             _logger.error("request broke", exc_info=error)
-            return errors.Unexpected()
+            return UnexpectedFault()
         if isinstance(error, InternalFault):
             metrics.REQUEST_FAULTS.labels(self._plane).inc()
             _logger.warning("request failed", error=error.message, code=error.code, exc_info=error.__cause__)
         return error
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         method = _method(scope)
         metrics.REQUEST_SECONDS.labels(self._plane, method, route, status).observe(seconds)
@@ -99,6 +99,6 @@ class RequestMiddleware:
 
 
 def _method(scope: Scope) -> str:
-    # Clients can make words up, and each would be a time series.
+    # A client can invent methods, and each would be a time series.
     method: str = scope.get("method", "WEBSOCKET")
     return method if method in _METHODS else "other"

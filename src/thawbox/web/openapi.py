@@ -72,7 +72,7 @@ def describe(
 ) -> None:
     """Let ``app`` document what its middleware does: keys (unless the path is in ``public``) and headers.
 
-    ``everywhere``: error answers that any operation can give.
+    ``everywhere``: statuses of error answers that any operation can give.
     """
 
     def document() -> dict[str, Any]:

@@ -73,9 +73,7 @@ async def test_expired_token_says_so_in_the_clients_words(gate: Gate) -> None:
 @pytest.mark.parametrize("change", [{"aud": "other"}, {"exp": None}, {"sub": None}, {"org": None}])
 async def test_token_with_other_claims_is_401(gate: Gate, change: dict[str, object]) -> None:
     signer = TokenSigner(b"k" * 32, 3600)
-    gate.client._transport.app.state.context = type(gate.context)(  # type: ignore[attr-defined]
-        gate.context.settings, gate.context.database, gate.sandboxes, signer
-    )
+    gate.use(tokens=signer)
     whole = {"sub": gate.sandbox.id, "org": 1, "iat": 0, "exp": int(time.time()) + 60, "aud": "hopx-agent"}
     claims = {name: value for name, value in (whole | change).items() if value is not None}
     for given, status in ((whole, 200), (claims, 401)):

@@ -96,7 +96,7 @@ async def test_a_program_that_does_not_exist_is_a_failed_job(gate: Gate, tmp_pat
 
 
 async def test_the_agent_ends_a_job_whose_time_is_over(gate: Gate) -> None:
-    started = await post(gate, "/commands/background", command="sleep 600 & echo $!; wait", timeout=0.3)
+    started = await post(gate, "/commands/background", command="sleep 600 & echo $!; wait", timeout=2)
     job = await ended(gate, started["process_id"])
     assert (job["exit_code"], job["status"], job["timed_out"]) == (124, "failed", True)
     assert "timed out" in job["stderr"]

@@ -23,8 +23,8 @@ from tests.support.callbacks import (
     until_nothing_is_owed,
 )
 from tests.support.gateway import Gate
-from thawbox.gateway.run import callback_target, callbacks
-from thawbox.gateway.run.callback_target import Forbidden
+from thawbox.gateway.run import callback_delivery, callback_target
+from thawbox.gateway.run.callback_target import AddressNotAllowed
 from thawbox.store import sandboxes
 from thawbox.store.callbacks import CallbackRow
 
@@ -84,23 +84,21 @@ async def test_calls_are_repeated_and_then_given_up(
 
 
 async def test_what_is_owed_is_paid_by_the_next_server(gate: Gate, receiver: Receiver) -> None:
-    parts = permitting(gate)
-    gate.client._transport.app.state.context = parts  # type: ignore[attr-defined]
+    context = permitting(gate)
     await execute(gate, "print('kept')", receiver.url)
     assert len(await owed(gate)) == 1
-    async with callbacks.delivering(parts):
+    async with callback_delivery.delivering(context):
         await until_nothing_is_owed(gate)
     assert json.loads(receiver.calls[0][1])["stdout"] == "kept\n"
 
 
 async def test_a_deleted_sandbox_is_told_as_a_failure(gate: Gate, receiver: Receiver) -> None:
-    parts = permitting(gate)
-    gate.client._transport.app.state.context = parts  # type: ignore[attr-defined]
+    context = permitting(gate)
     started = await execute(gate, "import time\ntime.sleep(600)", receiver.url)
     await gate.client.post(f"/execute/kill/{started['execution_id']}")
     async with gate.context.database.write() as connection:
         await sandboxes.delete(connection, gate.sandbox.id)
-    async with callbacks.delivering(parts):
+    async with callback_delivery.delivering(context):
         await until_nothing_is_owed(gate)
     body = json.loads(receiver.calls[0][1])
     assert (body["status"], body["success"]) == ("failed", False)
@@ -180,8 +178,8 @@ async def test_a_name_that_means_a_private_address_is_not_called(gate: Gate) -> 
 
     row = CallbackRow(id="a", sandbox_id="s", url="http://localhost/", headers={}, next_at=0, created_at=0)
     async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as http:
-        with pytest.raises(Forbidden):
-            await callbacks.call(gate.context, http, row, b"{}")
+        with pytest.raises(AddressNotAllowed):
+            await callback_delivery.call(gate.context, http, row, b"{}")
 
 
 async def test_the_call_goes_to_the_address_that_was_checked(
@@ -204,7 +202,7 @@ async def test_the_call_goes_to_the_address_that_was_checked(
         id="a", sandbox_id="s", url="https://hook.example:8443/x", headers={}, next_at=0, created_at=0
     )
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        assert await callbacks.call(gate.context, http, row, b"{}") == 200
+        assert await callback_delivery.call(gate.context, http, row, b"{}") == 200
     request = seen[0]
     assert (request.url.host, request.url.port, request.url.path) == ("93.184.216.34", 8443, "/x")
     assert request.headers["host"] == "hook.example:8443"
@@ -214,7 +212,7 @@ async def test_the_call_goes_to_the_address_that_was_checked(
 def test_one_bad_address_of_a_name_spoils_it() -> None:
     callback_target.check_address(ipaddress.ip_address("93.184.216.34"), ())
     for text in ("10.0.0.1", "::ffff:10.0.0.1"):
-        with pytest.raises(Forbidden):
+        with pytest.raises(AddressNotAllowed):
             callback_target.check_address(ipaddress.ip_address(text), ())
     allowed = callback_target.networks(["10.0.0.0/8"])
     callback_target.check_address(ipaddress.ip_address("::ffff:10.0.0.1"), allowed)

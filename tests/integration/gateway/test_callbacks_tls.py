@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.support.callbacks import Receiver, execute, permitting, runner, until_nothing_is_owed
 from tests.support.gateway import Gate
-from thawbox.gateway.run import callbacks
+from thawbox.gateway.run import callback_delivery
 
 __all__ = ["runner"]
 
@@ -67,9 +67,8 @@ async def trusting(gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The gateway of an operator who trusts the authority "ours", and not "theirs"."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority(tmp_path, "ours")))
     authority(tmp_path, "theirs")
-    parts = permitting(gate)
-    gate.client._transport.app.state.context = parts  # type: ignore[attr-defined]
-    async with callbacks.delivering(parts):
+    context = permitting(gate)
+    async with callback_delivery.delivering(context):
         yield gate
 
 
@@ -80,7 +79,9 @@ async def test_a_valid_certificate(trusting: Gate, tmp_path: Path, host: str) ->
         await execute(trusting, "print(1)", url, callback_signature_secret="key")
         await until_nothing_is_owed(trusting)
     ((headers, body),) = receiver.calls
-    assert headers["x-hopx-signature"] == callbacks.signature("key", headers["x-hopx-timestamp"], body)
+    assert headers["x-hopx-signature"] == callback_delivery.signature(
+        "key", headers["x-hopx-timestamp"], body
+    )
     assert headers["host"] == url.split("/")[2]
 
 

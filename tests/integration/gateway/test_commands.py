@@ -11,6 +11,7 @@ import pytest
 from tests.support.gateway import Gate
 from thawbox import guest
 from thawbox.errors import GuestFault
+from thawbox.gateway import target
 from thawbox.gateway.run import execution
 from thawbox.guest import Endpoint, GuestError
 
@@ -52,9 +53,9 @@ async def test_default_folder_is_the_templates_or_else_the_workspace(
 ) -> None:
     assert (await run(gate, command="pwd"))["stdout"] == f"{gate.folder}\n"
     gate.sandboxes.workdir = "/"
-    monkeypatch.setattr(execution, "WORKSPACE", "/usr")
+    monkeypatch.setattr(target, "WORKSPACE", "/usr")
     assert (await run(gate, command="pwd"))["stdout"] == "/usr\n"
-    monkeypatch.setattr(execution, "WORKSPACE", "/nonexistent/workspace")
+    monkeypatch.setattr(target, "WORKSPACE", "/nonexistent/workspace")
     assert (await run(gate, command="pwd"))["stdout"] == "/\n"
 
 
@@ -65,10 +66,10 @@ async def test_folder_that_does_not_exist_is_named(gate: Gate) -> None:
 
 
 async def test_command_that_takes_too_long_is_a_result(gate: Gate) -> None:
-    result = await run(gate, command="echo begun; sleep 600", timeout=0.3)
+    result = await run(gate, command="echo begun; sleep 600", timeout=2)
     assert (result["exit_code"], result["success"], result["timed_out"]) == (124, False, True)
     assert result["stdout"] == "begun\n"
-    assert "timed out after 0.3 s" in result["stderr"]
+    assert "timed out after 2 s" in result["stderr"]
 
 
 async def test_program_that_does_not_exist_is_a_result(gate: Gate) -> None:

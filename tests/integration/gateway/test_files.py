@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.support.gateway import Gate
-from thawbox.gateway.files import content, listing, paths
+from thawbox.gateway import target
+from thawbox.gateway.files import content
 
 
 async def read(gate: Gate, path: object) -> dict[str, Any]:
@@ -69,7 +70,7 @@ async def test_missing_file_and_folder_have_the_clients_codes(gate: Gate) -> Non
 
 
 async def test_relative_paths_count_from_the_workspace(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "WORKSPACE", str(gate.folder))
+    monkeypatch.setattr(target, "WORKSPACE", str(gate.folder))
     (gate.folder / "r.txt").write_text("here")
     found = await read(gate, "r.txt")
     assert (found["content"], found["path"]) == ("here", str(gate.folder / "r.txt"))
@@ -155,7 +156,7 @@ async def test_list_has_every_fact_under_all_names(gate: Gate) -> None:
 
 async def test_list_of_the_root_and_of_the_workspace(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "/etc" in [item["path"] for item in (await listed(gate, "/"))["files"]]
-    monkeypatch.setattr(listing, "WORKSPACE", str(gate.folder))
+    monkeypatch.setattr(target, "WORKSPACE", str(gate.folder))
     (gate.folder / "x").touch()
     answer = await gate.client.get("/files/list")
     assert [item["name"] for item in answer.json()["files"]] == ["x"]

@@ -27,8 +27,8 @@ from thawbox import ids
 from thawbox.agent import protocol
 from thawbox.agent.protocol import encode_frame, encode_object
 from thawbox.gateway.app import create_gateway
-from thawbox.gateway.context import GatewayContext
 from thawbox.guest import Endpoint
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.sandboxes.tokens import open_signer
 from thawbox.settings import load
 from thawbox.store import sandboxes
@@ -37,7 +37,7 @@ from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.testing.services import FakeSandboxes
 
-DOCUMENT = create_gateway(GatewayContext(load(), *[cast(Any, None)] * 3)).openapi()
+DOCUMENT = create_gateway(ServingContext(load(), *[cast(Any, None)] * 3)).openapi()
 OPERATIONS = {
     operation.label: operation
     for operation in (
@@ -126,7 +126,7 @@ async def _open(state: Path) -> tuple[httpx.AsyncClient, Callable[[], Any]]:
     async with database.write() as c:
         await sandboxes.insert(c, row)
     signer = open_signer(chosen)
-    app = create_gateway(GatewayContext(chosen, database, FakeSandboxes(database, address=agent), signer))
+    app = create_gateway(ServingContext(chosen, database, FakeSandboxes(database, address=agent), signer))
     client = httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
         base_url="http://gate",

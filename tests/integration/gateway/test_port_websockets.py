@@ -211,5 +211,5 @@ async def test_limits(gate: Gate) -> None:
         dial(served, inside.sockets[0].getsockname()[1]),
     ):
         status, body = await refusal(tcp(served, other.port))
-        assert (status, "under way" in body) == (429, True)
+        assert (status, "in progress" in body) == (429, True)
         assert (await served.ask(other.port)).status_code == 429

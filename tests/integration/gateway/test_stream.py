@@ -17,7 +17,7 @@ from tests.support.gateway import Live, frame, frames, say
 from thawbox import guest
 from thawbox.errors import GuestFault
 from thawbox.gateway.run import languages
-from thawbox.guest import Event
+from thawbox.guest import Endpoint, Event
 
 
 @pytest.fixture(autouse=True)
@@ -116,21 +116,29 @@ async def test_an_acknowledgement_cuts_no_character(live: Live) -> None:
     assert text(got, "stdout") == "ä"
 
 
-async def test_input_waits_for_a_command_that_does_not_read(live: Live) -> None:
+async def test_input_waits_for_a_command_that_does_not_read(live: Live, agent: Endpoint) -> None:
     """As much as the client may send ahead of the command; the rest is its own to keep."""
     line = f"while [ ! -e {live.gate.folder}/go ]; do sleep 0.01; done; wc -c"
     piece = "x" * 65536
     async with live.connect("/commands/stream") as socket:
         await say(socket, command=line, stdin=True, ack=True)
-        acknowledged = 0
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                while True:  # as long as pieces are taken
-                    await say(socket, type="stdin", data=piece)
-                    assert (await frame(socket))["type"] == "ack"
-                    acknowledged += 1
+        await say(socket, type="stdin", data=piece)
+        assert (await frame(socket))["type"] == "ack"
+        acknowledged = 1
+        while True:  # as long as pieces are taken
+            await say(socket, type="stdin", data=piece)
+            answer = asyncio.create_task(frame(socket))
+            for _ in range(200):  # what can move does so while the agent answers others
+                await guest.ping(agent)
+                if answer.done():
+                    break
+            else:
+                break
+            assert (await answer)["type"] == "ack"
+            acknowledged += 1
         assert 0 < acknowledged < 1000
         (live.gate.folder / "go").touch()
+        assert (await answer)["type"] == "ack"
         await say(socket, type="stdin_eof")
         got = await frames(socket)
     assert text(got, "stdout").strip() == str((acknowledged + 1) * len(piece))

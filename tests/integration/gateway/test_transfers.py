@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.gateway import Gate
 from thawbox import guest
+from thawbox.gateway import target
 from thawbox.gateway.files import transfers
 from thawbox.gateway.files.multipart import UploadForm
 from thawbox.gateway.files.transfers import content_disposition
@@ -94,7 +95,7 @@ async def test_folder_that_does_not_exist_is_made(gate: Gate) -> None:
 
 
 async def test_without_a_path_it_goes_to_the_workspace(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "WORKSPACE", str(gate.folder))
+    monkeypatch.setattr(target, "WORKSPACE", str(gate.folder))
     assert (await upload(gate, b"x", None)).json()["path"] == f"{gate.folder}/a.bin"
     answer = await gate.client.post("/files/upload", **form((part("file"), b"x")))
     assert answer.json()["path"] == f"{gate.folder}/upload"
@@ -135,7 +136,7 @@ async def gone(gate: Gate) -> None:
 async def test_broken_forms_are_400_and_leave_nothing(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, broken: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(transfers, "WORKSPACE", str(gate.folder))
+    monkeypatch.setattr(target, "WORKSPACE", str(gate.folder))
     answer = await gate.client.post("/files/upload", **broken)
     assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST"), answer.text
     await gone(gate)
@@ -230,14 +231,13 @@ async def test_holes_are_zeros(gate: Gate) -> None:
 async def test_growing_file_is_sent_as_long_as_it_was(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     path = gate.folder / "grows"
     path.write_bytes(b"x" * 1000)
-    real = transfers._headers
 
-    def grow(*arguments: Any) -> dict[str, str]:
+    def grow(name: str) -> str:
         with path.open("ab") as file:
             file.write(b"y" * 5_000_000)
-        return real(*arguments)
+        return content_disposition(name)
 
-    monkeypatch.setattr(transfers, "_headers", grow)
+    monkeypatch.setattr(transfers, "content_disposition", grow)
     assert (await download(gate, path)).content == b"x" * 1000
 
 

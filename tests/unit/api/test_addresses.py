@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.control_plane import World, make_world
 from thawbox.settings import load
-from thawbox.web.addresses import Place, place_of
+from thawbox.web.addresses import SandboxHost, parse_host
 
 ID = "1763291715051artmzuqw"
 
@@ -61,12 +61,12 @@ async def test_the_published_client_makes_preview_addresses(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("host", "place"),
     [
-        (f"{ID}.a.test", Place(ID, None)),
-        (f"{ID}.A.TEST.:7777", Place(ID, None)),
-        (f"7777-{ID}.a.test", Place(ID, None)),
-        (f"7777-{ID}.local.a.test", Place(ID, None)),
-        (f"8080-{ID}.a.test", Place(ID, 8080)),
-        (f"65535-{ID}.local.a.test:1", Place(ID, 65535)),
+        (f"{ID}.a.test", SandboxHost(ID, None)),
+        (f"{ID}.A.TEST.:7777", SandboxHost(ID, None)),
+        (f"7777-{ID}.a.test", SandboxHost(ID, None)),
+        (f"7777-{ID}.local.a.test", SandboxHost(ID, None)),
+        (f"8080-{ID}.a.test", SandboxHost(ID, 8080)),
+        (f"65535-{ID}.local.a.test:1", SandboxHost(ID, 65535)),
         (f"65536-{ID}.a.test", None),
         (f"0-{ID}.a.test", None),
         (f"080-{ID}.a.test", None),
@@ -83,15 +83,15 @@ async def test_the_published_client_makes_preview_addresses(tmp_path: Path) -> N
         (f"{ID}.a.test/", None),
     ],
 )
-def test_what_host_names_mean(host: str, place: Place | None) -> None:
-    assert place_of(host, load(domain="a.test")) == place
-    assert place_of(host, load()) is None
+def test_what_host_names_mean(host: str, place: SandboxHost | None) -> None:
+    assert parse_host(host, load(domain="a.test")) == place
+    assert parse_host(host, load()) is None
 
 
 @given(st.text(max_size=100))
 def test_any_host_header_is_harmless(host: str) -> None:
     for text in (host, f"{host}.a.test", f"{host}-{ID}.a.test"):
-        found = place_of(text, load(domain="a.test"))
+        found = parse_host(text, load(domain="a.test"))
         assert found is None or (found.sandbox_id.isalnum() and found.sandbox_id.isascii())
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.support.control_plane import World
 from thawbox.guest import Endpoint
 from thawbox.store import sandboxes
+from thawbox.store.enums import SandboxStatus
 
 VERBS = ("pause", "resume", "stop", "start")
 
@@ -46,7 +47,7 @@ async def test_an_empty_body_that_calls_itself_json(world: World, verb: str) -> 
     sandbox = await world.sandbox()
     before = {"resume": "paused", "start": "stopped"}.get(verb, "running")
     async with world.context.database.write() as c:
-        await sandboxes.update(c, str(sandbox["id"]), status=before)
+        await sandboxes.update(c, str(sandbox["id"]), status=SandboxStatus(before))
     answer = await world.api.post(
         f"/v1/sandboxes/{sandbox['id']}/{verb}", content=b"", headers={"Content-Type": "application/json"}
     )
@@ -65,7 +66,9 @@ async def test_of_strangers_and_unknown_ones_nothing_is_told(world: World, verb:
 async def test_error_is_explained_and_cannot_be_changed(world: World) -> None:
     sandbox = await world.sandbox()
     async with world.context.database.write() as c:
-        await sandboxes.update(c, str(sandbox["id"]), status="error", reason="out of memory: too much")
+        await sandboxes.update(
+            c, str(sandbox["id"]), status=SandboxStatus.ERROR, reason="out of memory: too much"
+        )
     record = (await world.api.get(f"/v1/sandboxes/{sandbox['id']}")).json()
     assert (record["status"], record["error_message"]) == ("error", "out of memory: too much")
     for verb in VERBS:

@@ -216,7 +216,7 @@ async def test_states_that_forbid(world: World, status: str, refresh: int, timeo
     sandbox = await world.sandbox()
     url = f"/v1/sandboxes/{sandbox['id']}"
     async with world.context.database.write() as c:
-        await sandboxes.update(c, str(sandbox["id"]), status=status)
+        await sandboxes.update(c, str(sandbox["id"]), status=SandboxStatus(status))
     assert (await world.api.post(f"{url}/token/refresh")).status_code == refresh
     assert (await world.api.put(f"{url}/timeout", json={"timeout_seconds": 9})).status_code == timeout
     assert (await world.api.delete(url)).status_code == 200

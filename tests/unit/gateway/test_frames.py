@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thawbox.gateway.sockets import frames
-from thawbox.gateway.sockets.frames import Frame, Waiting
+from thawbox.gateway.sockets.frames import Frame, FrameQueue
 
 texts = st.tuples(st.sampled_from(["stdout", "stderr"]), st.text(max_size=8))
 actions = st.lists(st.one_of(texts, st.just("take"), st.just("event")), max_size=60)
@@ -18,7 +18,7 @@ def text_of(sent: list[Frame], kind: str) -> str:
 
 @given(actions)
 def test_nothing_is_lost_doubled_or_out_of_order(todo: list[tuple[str, str] | str]) -> None:
-    waiting = Waiting()
+    waiting = FrameQueue()
     sent: list[Frame] = []
     given_text = {"stdout": "", "stderr": ""}
     events = 0
@@ -46,14 +46,14 @@ def test_nothing_is_lost_doubled_or_out_of_order(todo: list[tuple[str, str] | st
 
 @given(st.lists(st.text(max_size=50)))
 def test_what_waits_is_one_frame(pieces: list[str]) -> None:
-    waiting = Waiting()
+    waiting = FrameQueue()
     for piece in pieces:
         waiting.add_text("output", piece)
     assert len(waiting) == (1 if any(pieces) else 0)
 
 
 def test_no_frame_is_too_long_and_too_much_is_full() -> None:
-    waiting = Waiting()
+    waiting = FrameQueue()
     text = "".join(chr(97 + at % 26) for at in range(frames.WAITING_MAX))
     waiting.add_text("output", text[:-1])
     assert not waiting.full
@@ -66,7 +66,7 @@ def test_no_frame_is_too_long_and_too_much_is_full() -> None:
 
 
 def test_frames_that_are_no_text_fill_it_too() -> None:
-    waiting = Waiting()
+    waiting = FrameQueue()
     for number in range(frames.WAITING_MAX // frames.FRAME_WEIGHT):
         assert not waiting.full
         waiting.add({"type": "change", "number": number})
@@ -74,7 +74,7 @@ def test_frames_that_are_no_text_fill_it_too() -> None:
 
 
 def test_order_of_types_is_that_of_their_first_piece() -> None:
-    waiting = Waiting()
+    waiting = FrameQueue()
     for kind in ("stdout", "stderr", "stdout"):
         waiting.add_text(kind, "x")
     taken = [waiting.take() for _ in range(len(waiting))]

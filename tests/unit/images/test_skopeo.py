@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from thawbox.images.skopeo import Place, explain
+from thawbox.images.skopeo import Repository, explain
 
-PLACE = Place("registry.example", "team/app", insecure=False)
+REPOSITORY = Repository("registry.example", "team/app", insecure=False)
 URL = "https://registry.example/v2/"
 
 
@@ -34,11 +34,11 @@ URL = "https://registry.example/v2/"
 )
 def test_the_reason_is_told(said: str, meant: str) -> None:
     line = f'time="2026-01-01T00:00:00Z" level=fatal msg="Error parsing image name \\"docker://x\\": {said}"'
-    failure = explain(PLACE, line)
+    failure = explain(REPOSITORY, line)
     assert failure.reason.startswith("registry.example ")
     with pytest.raises(type(failure), match=meant):
         raise failure
 
 
 def test_nothing_said() -> None:
-    assert explain(PLACE, "").reason.startswith("registry.example failed")
+    assert explain(REPOSITORY, "").reason.startswith("registry.example failed")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.support.pools import create, filled, ready, update, waiting
-from tests.support.sandboxes import House, make_house
+from tests.support.sandboxes import Harness, make_harness
 from thawbox.errors import RuntimeFault
 from thawbox.store.sandboxes import SandboxRow
 from thawbox.testing.runtime import no_trouble
@@ -29,9 +29,9 @@ class Pooling(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.loop = asyncio.Runner()
-        made = make_house(Path(self.folder.name) / "state", pool_min=2, pool_max=3, pool_shells=1)
-        self.house: House = self.do(made)
-        self.do(filled(self.house))
+        made = make_harness(Path(self.folder.name) / "state", pool_min=2, pool_max=3, pool_shells=1)
+        self.harness: Harness = self.do(made)
+        self.do(filled(self.harness))
         self.owned: dict[str, SandboxRow] = {}
         self.ever_owned: set[str] = set()
         self.dead: set[str] = set()
@@ -40,16 +40,16 @@ class Pooling(RuleBasedStateMachine):
         return self.loop.run(work)
 
     def teardown(self) -> None:
-        self.do(self.house.service.stop())
-        assert set(self.house.runtime.table) == set(self.owned)
-        self.do(self.house.database.close())
+        self.do(self.harness.service.stop())
+        assert set(self.harness.runtime.table) == set(self.owned)
+        self.do(self.harness.database.close())
         self.loop.close()
         self.folder.cleanup()
 
     def _take(self, row: SandboxRow) -> None:
         assert row.id not in self.ever_owned, "handed over twice"
         assert row.id not in self.dead, "handed over dead"
-        assert row.snapshot_key == self.house.template.snapshot_key
+        assert row.snapshot_key == self.harness.template.snapshot_key
         self.ever_owned.add(row.id)
         self.owned[row.id] = row
 
@@ -59,7 +59,7 @@ class Pooling(RuleBasedStateMachine):
 
         async def all_at_once() -> list[SandboxRow]:
             return await asyncio.gather(
-                *(create(self.house, internet_access=internet_access) for _ in range(count))
+                *(create(self.harness, internet_access=internet_access) for _ in range(count))
             )
 
         for row in self.do(all_at_once()):
@@ -70,7 +70,7 @@ class Pooling(RuleBasedStateMachine):
         """The clients hang up in the middle."""
 
         async def gone() -> list[Any]:
-            requests = [asyncio.create_task(create(self.house)) for _ in range(count)]
+            requests = [asyncio.create_task(create(self.harness)) for _ in range(count)]
             for _ in range(turns):
                 await asyncio.sleep(0)
             for request in requests:
@@ -87,57 +87,55 @@ class Pooling(RuleBasedStateMachine):
     def delete(self, which: int) -> None:
         if self.owned:
             row = self.owned.pop(sorted(self.owned)[which % len(self.owned)])
-            self.do(self.house.service.delete(row))
+            self.do(self.harness.service.delete(row))
 
     @rule(which=WHICH)
     def die_while_waiting(self, which: int) -> None:
-        names = sorted(waiting(self.house))
+        names = sorted(waiting(self.harness))
         if names:
             self.dead.add(names[which % len(names)])
-            self.house.runtime.kill(names[which % len(names)])
+            self.harness.runtime.kill(names[which % len(names)])
 
     @rule()
     def all_that_is_ready_turns_deaf(self) -> None:
-        deaf = ready(self.house)
+        deaf = ready(self.harness)
 
         async def trouble(method: str, container: str) -> None:
             if method == "greet" and container in deaf:
                 raise RuntimeFault("no answer")
 
-        self.house.runtime.trouble = trouble
-        row = self.do(create(self.house))
-        self.house.runtime.trouble = no_trouble
+        self.harness.runtime.trouble = trouble
+        row = self.do(create(self.harness))
+        self.harness.runtime.trouble = no_trouble
         self.dead |= deaf - {row.id}
         assert row.id not in deaf
         self._take(row)
 
     @rule()
     def update_template(self) -> None:
-        if self.house.template.snapshot_key == "a" * 64:
-            self.do(update(self.house))
+        if self.harness.template.snapshot_key == "a" * 64:
+            self.do(update(self.harness))
 
     @rule()
     def look(self) -> None:
-        self.do(self.house.service.pools.look())
+        self.do(self.harness.service.pools.refresh())
 
     @rule()
     def fill(self) -> None:
-        self.do(filled(self.house))
-        assert len(ready(self.house)) >= 2
+        self.do(filled(self.harness))
+        assert len(ready(self.harness)) >= 2
 
     @rule()
     def crash(self) -> None:
-        for task in self.house.service.pools._tasks:
-            task.cancel()
-        self.do(self.house.crash())
+        self.do(self.harness.crash())
 
     @invariant()
     def nobody_has_what_waits(self) -> None:
-        assert not waiting(self.house) & self.owned.keys()
-        assert {row.id for row in self.do(self.house.rows())} == self.owned.keys()
-        table = self.house.runtime.table
+        assert not waiting(self.harness) & self.owned.keys()
+        assert {row.id for row in self.do(self.harness.rows())} == self.owned.keys()
+        table = self.harness.runtime.table
         assert self.owned.keys() <= table.keys()
-        assert self.house.runtime.slots == {entry.container.slot.index for entry in table.values()}
+        assert self.harness.runtime.slots == {entry.container.slot.index for entry in table.values()}
 
 
 Pooling.TestCase.settings = settings(

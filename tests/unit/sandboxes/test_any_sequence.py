@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.support.sandboxes import VERBS, make_house
+from tests.support.sandboxes import VERBS, make_harness
 from thawbox.errors import InvalidState, SandboxNotFound
 from thawbox.store.sandboxes import SandboxRow
 
@@ -27,7 +27,7 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.loop = asyncio.Runner()
-        self.house = self.do(make_house(Path(self.folder.name) / "state"))
+        self.harness = self.do(make_harness(Path(self.folder.name) / "state"))
         self.contents: dict[str, str] = {}
         self.deleted: set[str] = set()
 
@@ -35,20 +35,20 @@ class Life(RuleBasedStateMachine):
         return self.loop.run(work)
 
     def teardown(self) -> None:
-        self.do(self.house.service.stop())
-        self.do(self.house.database.close())
+        self.do(self.harness.service.stop())
+        self.do(self.harness.database.close())
         self.loop.close()
         self.folder.cleanup()
 
     def some(self, which: int) -> SandboxRow | None:
-        rows = self.do(self.house.rows())
+        rows = self.do(self.harness.rows())
         return rows[which % len(rows)] if rows else None
 
     @rule()
     def create(self) -> None:
         if len(self.contents) - len(self.deleted) < 4:
-            row = self.do(self.house.create())
-            self.contents[row.id] = self.house.runtime.table[row.id].content
+            row = self.do(self.harness.create())
+            self.contents[row.id] = self.harness.runtime.table[row.id].content
 
     @rule(which=WHICH, verbs=st.lists(st.sampled_from(sorted(VERBS)), min_size=1, max_size=3))
     def operate(self, which: int, verbs: list[str]) -> None:
@@ -58,7 +58,7 @@ class Life(RuleBasedStateMachine):
             return
 
         async def all_at_once() -> list[Any]:
-            calls = (VERBS[verb](self.house.service, row) for verb in verbs)
+            calls = (VERBS[verb](self.harness.service, row) for verb in verbs)
             return await asyncio.gather(*calls, return_exceptions=True)
 
         for outcome in self.do(all_at_once()):
@@ -71,10 +71,10 @@ class Life(RuleBasedStateMachine):
             return
 
         async def race() -> Any:
-            operation = asyncio.create_task(VERBS[verb](self.house.service, row))
+            operation = asyncio.create_task(VERBS[verb](self.harness.service, row))
             for _ in range(turns):
                 await asyncio.sleep(0)
-            await self.house.service.delete(row)
+            await self.harness.service.delete(row)
             return (await asyncio.gather(operation, return_exceptions=True))[0]
 
         outcome = self.do(race())
@@ -87,7 +87,7 @@ class Life(RuleBasedStateMachine):
         if row is None or len(self.contents) - len(self.deleted) > 4:
             return
         try:
-            made = self.do(self.house.service.fork(row, count, env={}, timeout_seconds=None))
+            made = self.do(self.harness.service.fork(row, count, env={}, timeout_seconds=None))
         except InvalidState:
             assert row.status in ("stopped", "error")
         else:
@@ -96,14 +96,14 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        self.do(self.house.settle())
+        self.do(self.harness.settle())
 
     @rule(which=WHICH)
     def die(self, which: int) -> None:
         row = self.some(which)
-        if row is not None and row.id in self.house.runtime.table:
-            self.house.runtime.kill(row.id)
-            self.do(self.house.until_status(row, "error"))
+        if row is not None and row.id in self.harness.runtime.table:
+            self.harness.runtime.kill(row.id)
+            self.do(self.harness.until_status(row, "error"))
 
     @rule(which=WHICH, verb=st.sampled_from(sorted(VERBS)), turns=st.integers(0, 60))
     def crash_in_the_middle(self, which: int, verb: str, turns: int) -> None:
@@ -112,22 +112,22 @@ class Life(RuleBasedStateMachine):
         async def race() -> None:
             operation = None
             if row is not None:
-                operation = asyncio.create_task(VERBS[verb](self.house.service, row))
+                operation = asyncio.create_task(VERBS[verb](self.harness.service, row))
             for _ in range(turns):
                 await asyncio.sleep(0)
             if operation is not None:
                 operation.cancel()
                 await asyncio.gather(operation, return_exceptions=True)
-            await self.house.crash()
+            await self.harness.crash()
 
         self.do(race())
 
     @invariant()
     def agree(self) -> None:
-        self.do(self.house.check())
-        rows = {row.id for row in self.do(self.house.rows())}
+        self.do(self.harness.check())
+        rows = {row.id for row in self.do(self.harness.rows())}
         assert rows == self.contents.keys() - self.deleted
-        for name, entry in self.house.runtime.table.items():
+        for name, entry in self.harness.runtime.table.items():
             assert entry.content == self.contents[name]
 
 

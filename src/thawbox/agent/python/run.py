@@ -1,14 +1,14 @@
-"""Runs code as ``python3 main.py`` would, and tells its rich results. For the template's own Python, 3.8 or newer.
+"""Runs code as ``python3 main.py`` would, and sends its rich results. For the template's own Python, 3.8 or newer.
 
 The code comes on standard input. Results leave on the descriptor that ``THAWBOX_RESULT_FD`` names, as lines of JSON::
 
     {"kind": "result" or "display", "data": {"<MIME type>": <text, base64 of an image, or JSON>}}
 
-``result`` is the value of the last line if that is an expression; ``display`` is what was shown, or left open.
+``result`` is the value of the last line if that is an expression; ``display`` is a figure that was shown or left open.
 
-The code must not notice us. So nothing is imported before it is needed, and nothing of ours is in its namespace. What
-``print(1)`` does not need lies in files beside this one: every start compiles this one anew, 1 ms for 100 lines. A
-process that has more than one program to run in its life calls ``prepare`` early and ``execute`` in a fork.
+The code must not notice this module. So nothing is imported before it is needed, and nothing is added to the code's
+namespace. What ``print(1)`` does not need is in files beside this one, because every start compiles this one again,
+1 ms for 100 lines. A process that runs more than one program calls ``prepare`` early and ``execute`` in a fork.
 """
 
 import os
@@ -16,12 +16,12 @@ import sys
 
 RESULT_FD = "THAWBOX_RESULT_FD"
 FILE = "main.py"
-"""What the code is called in tracebacks."""
+"""The code's file name in tracebacks."""
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
 def read_source():
-    """All of standard input, as bytes. After that it is empty."""
+    """All of standard input, as bytes. Replaces it by /dev/null."""
     pieces = []
     while True:
         piece = os.read(0, 1 << 16)
@@ -35,7 +35,7 @@ def read_source():
 
 
 def take_result_fd():
-    """The descriptor for results, or None. What the code starts gets neither it nor its name."""
+    """The descriptor for results, or None. Processes that the code starts get neither it nor the variable."""
     text = os.environ.pop(RESULT_FD, "")
     if not text.isdigit():
         return None
@@ -44,7 +44,7 @@ def take_result_fd():
 
 
 def prepare():
-    """Be there when a plotting library is imported. May be called more than once."""
+    """Hook the import of plotting libraries. May be called more than once."""
     sys.modules.setdefault("thawbox_run", sys.modules[__name__])
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
@@ -58,10 +58,10 @@ def execute(source, result_fd):
     Results.fd = result_fd
     Results.pid = os.getpid()
     prepare()
-    sys.stdout.reconfigure(line_buffering=True)  # what was printed is not lost if we are killed
+    sys.stdout.reconfigure(line_buffering=True)  # printed lines are not lost if the process is killed
     sys.argv = [FILE]
     if sys.path and sys.path[0] == _FOLDER:
-        sys.path[0] = ""  # what the code imports is looked for where it runs
+        sys.path[0] = ""  # the code's imports are searched in its working folder
     main = type(sys)("__main__")
     main.__builtins__ = sys.modules["builtins"]
     main.__loader__ = _Source(source)
@@ -81,7 +81,7 @@ def execute(source, result_fd):
             import thawbox_errors
 
             thawbox_errors.show(error, globals())
-        except Exception:  # the code has spoilt imports, or what errors are printed with
+        except Exception:  # the code has broken imports or the printing of errors
             sys.__excepthook__(type(error), error, error.__traceback__)
         status = 130 if isinstance(error, KeyboardInterrupt) else 1
     _show_figures()
@@ -89,14 +89,14 @@ def execute(source, result_fd):
 
 
 class Results:
-    """Where results go, and which process has them."""
+    """The descriptor for results, or None, and the process that may write to it."""
 
     fd = None
     pid = 0
 
 
 class _Source:
-    """The loader of the main module: gives tracebacks and ``inspect`` its lines."""
+    """The loader of the main module: traceback and ``inspect`` get its lines from here."""
 
     def __init__(self, source):
         self._source = source
@@ -106,7 +106,7 @@ class _Source:
 
 
 def _run(source, namespace):
-    """The value of the last line, if that is an expression."""
+    """Run the code; returns the value of the last line if that is an expression."""
     import _ast  # not ast, which is slow to import
 
     tree = compile(source, FILE, "exec", _ast.PyCF_ONLY_AST, True)
@@ -135,7 +135,7 @@ def _show_figures():
 
 
 class _Finder:
-    """Finds the modules beside this one, and steps in when a plotting library is imported."""
+    """Finds the modules beside this one, and hooks the import of plotting libraries."""
 
     def __init__(self):
         self.awaited = {"matplotlib", "plotly.basedatatypes"}

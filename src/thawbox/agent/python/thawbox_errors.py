@@ -3,10 +3,10 @@
 import sys
 
 
-def show(error, ours):
-    """Print the traceback as it would look without the frames whose globals are ``ours``."""
+def show(error, runner_globals):
+    """Print the traceback without the outer frames whose globals are ``runner_globals``."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals is ours:
+    while trace is not None and trace.tb_frame.f_globals is runner_globals:
         trace = trace.tb_next
     error.__traceback__ = trace
     try:
@@ -14,7 +14,7 @@ def show(error, ours):
         if sys.excepthook is not sys.__excepthook__:
             sys.excepthook(type(error), error, trace)
         else:
-            # The interpreter's own hook looks for a file with the code's name; this one asks our loader.
+            # The interpreter's own hook looks for a file with the code's name; ``traceback`` uses the module's loader.
             import traceback
 
             traceback.print_exception(type(error), error, trace)

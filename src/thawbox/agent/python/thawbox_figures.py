@@ -1,4 +1,4 @@
-"""A matplotlib backend that draws into PNG and tells it. For the template's own Python and matplotlib."""
+"""A matplotlib backend that sends figures as PNG. For the template's own Python and matplotlib."""
 
 import base64
 import io
@@ -14,21 +14,21 @@ FigureManager = FigureManagerBase
 
 
 def new_figure_manager(num, *args, FigureClass=Figure, **kwargs):
-    """Part of what a backend is."""
+    """Part of matplotlib's interface of a backend."""
     return new_figure_manager_given_figure(num, FigureClass(*args, **kwargs))
 
 
 def new_figure_manager_given_figure(num, figure):
-    """Part of what a backend is."""
+    """Part of matplotlib's interface of a backend."""
     return FigureManager(FigureCanvas(figure), num)
 
 
 def draw_if_interactive():
-    """Part of what a backend is: we are not."""
+    """Part of matplotlib's interface of a backend; this one is not interactive."""
 
 
 def show(*_args, **_kwargs):
-    """Tell every open figure, and close it, as a window that was shown would be."""
+    """Send every open figure, and close it, as a window that was shown would be closed."""
     for manager in Gcf.get_all_fig_managers():
         picture = io.BytesIO()
         manager.canvas.figure.savefig(picture, format="png", bbox_inches="tight")

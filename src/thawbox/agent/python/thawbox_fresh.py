@@ -1,8 +1,8 @@
-"""What a process out of a snapshot must not share with its clones. For the template's own Python, 3.8 or newer.
+"""Makes a process from a snapshot differ from its clones. For the template's own Python, 3.8 or newer.
 
-Every sandbox of a template begins with the same memory, and with it with the same state of every random generator.
-What cannot be made fresh: the seed of ``hash()`` for text (PYTHONHASHSEED; the order of sets is built upon it), where
-things are in memory, and generators that a program made for itself before the freeze.
+Every sandbox of a template begins with the same memory, so with the same state of every random generator. What cannot
+be renewed: the seed of ``hash()`` for text (PYTHONHASHSEED; the order of sets depends on it), addresses in memory, and
+generators that a program created before the freeze.
 """
 
 import os
@@ -10,11 +10,11 @@ import sys
 
 
 def refresh():
-    """Give the generators of loaded modules new seeds, out of the kernel's own."""
+    """Give the generators of loaded modules new seeds from the kernel's generator."""
     for renew in (_random, _numpy, _torch, _names, _processes, _openssl):
         try:
             renew()
-        except Exception:  # a module that is not what its name says
+        except Exception:  # another module of that name
             pass
 
 

@@ -1,13 +1,13 @@
-"""What changes in plotting libraries when the code imports them. For the template's own Python."""
+"""Hooks that change plotting libraries when the code imports them. For the template's own Python."""
 
 import os
 import sys
 
 
-def spec_with_hook(asked, name, path, target):
-    """What the finders other than ``asked`` find, made so that the library is changed once it is loaded."""
+def spec_with_hook(caller, name, path, target):
+    """The module's spec from the finders other than ``caller``, with a loader that runs the hook after the module."""
     for finder in sys.meta_path:
-        find = None if finder is asked else getattr(finder, "find_spec", None)
+        find = None if finder is caller else getattr(finder, "find_spec", None)
         spec = None if find is None else find(name, path, target)
         if spec is not None:
             if hasattr(spec.loader, "exec_module"):

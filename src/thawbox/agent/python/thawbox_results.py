@@ -1,4 +1,4 @@
-"""Rich results, as lines of JSON on the descriptor for them (see ``run``). For the template's own Python."""
+"""Sends rich results as lines of JSON on their descriptor (see ``run``). For the template's own Python."""
 
 import os
 
@@ -9,9 +9,9 @@ LINE_MAX = 8 << 20
 
 
 def send(kind, data):
-    """Tell ``data``, a table of MIME types; what is no JSON, or too large, is left out.
+    """Send ``data``, a table from MIME type to content. Left out if it cannot be JSON, or is too large.
 
-    Only the process that was started has results, not what it forks.
+    Only the process that was started sends results, not its forks.
     """
     if thawbox_run.Results.fd is None or os.getpid() != thawbox_run.Results.pid or not data:
         return
@@ -28,4 +28,4 @@ def send(kind, data):
         while rest:
             rest = rest[os.write(thawbox_run.Results.fd, rest) :]
     except OSError:
-        thawbox_run.Results.fd = None  # nobody listens
+        thawbox_run.Results.fd = None  # the reader has closed it

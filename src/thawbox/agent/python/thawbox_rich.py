@@ -1,11 +1,11 @@
-"""Values as MIME types: what a notebook would show of them. For the template's own Python."""
+"""Values as MIME types, as a notebook would show them. For the template's own Python."""
 
 import thawbox_results
 
 TEXT_MAX = 1 << 20
 """Characters of a value's repr."""
 ROWS_MAX = 1000
-"""Rows of a table that are told as data."""
+"""Rows of a table that are sent as data."""
 _METHODS = (
     ("_repr_html_", "text/html"),
     ("_repr_markdown_", "text/markdown"),
@@ -18,7 +18,7 @@ _METHODS = (
 
 
 def send_value(value):
-    """Tell the value of the code's last line. What its own ``__repr__`` raises passes through."""
+    """Send the value of the code's last line. Errors of its own ``__repr__`` are not caught."""
     text = repr(value)
     thawbox_results.send("result", {**_rich(value), "text/plain": text[:TEXT_MAX]})
 
@@ -49,7 +49,7 @@ def _rich(value):
 
 
 def _add(data, mime, make):
-    """Put ``make()`` under ``mime``, unless it has nothing to say or fails: the repr stands for it then."""
+    """Put ``make()`` under ``mime``, unless it returns None or fails; the value's repr is sent in any case."""
     try:
         content = make()
     except Exception:

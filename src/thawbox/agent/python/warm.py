@@ -1,14 +1,14 @@
-"""Imports modules once and keeps children forked in advance that run code. For the template's own Python, 3.8 or newer.
+"""The fork server: imports modules once, and its children run code. For the template's own Python, 3.8 or newer.
 
-``warm.py CLAIMS IDLE COUNT MODULE...``, started by the agent. ``CLAIMS`` is a socket that keeps messages apart, where
-each idle child waits for its claim; ``IDLE`` a pipe into which a child writes a byte when it begins to wait. A claim is
-a JSON object ``{"env", "cwd"}`` with descriptors: standard input, output and error, a socket to the agent, and perhaps
-one for results. The child answers with its number there, and waits for a byte, so that the agent knows it before the
-code runs; without that byte the claim is off.
+The agent starts ``warm.py CLAIMS IDLE COUNT MODULE...``. ``CLAIMS`` is a SOCK_SEQPACKET socket on which idle children
+wait for claims. ``IDLE`` is a pipe into which a child writes a byte when it begins to wait. A claim is a JSON object
+``{"env", "cwd"}`` with descriptors: standard input, output and error, a socket to the agent, and perhaps one for
+results. The child sends its pid on that socket and waits for a byte, so that the agent knows the pid before the code
+runs. If the socket closes without that byte, the claim is void.
 
-A child is the agent's, not ours, because the process in between ends at once: so the agent learns its exit status like
-that of any program. What a child runs finds everything as a new interpreter has it, except that modules are loaded
-already. What it cannot have: another PYTHONHASHSEED, a command line of its own in /proc.
+A child has the agent as its parent, because the process between them ends at once. So the agent gets its exit status
+like that of any program. The code finds everything as in a new interpreter, except that modules are loaded already and
+that it cannot have another PYTHONHASHSEED, or a command line of its own in /proc.
 """
 
 import array
@@ -27,11 +27,11 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 MESSAGE_MAX = 1 << 18
 FDS_MAX = 8
 KILLED_PAUSE = 1.0
-"""Seconds until there is another child for one that somebody killed, which may be a habit."""
+"""Seconds until a killed child is replaced: something may kill them again and again."""
 
 
 def load(name):
-    """The module of ours, under a name that no program uses."""
+    """Load the module ``name`` beside this one, under a name that no program uses."""
     spec = importlib.util.spec_from_file_location(
         "thawbox_" + name.replace("thawbox_", ""), f"{FOLDER}/{name}.py"
     )
@@ -65,7 +65,7 @@ def serve(claims, idle, count):
         os.dup2(null, fd)
     os.close(null)
     poller = select.poll()
-    poller.register(claims, 0)  # its end alone: what comes there is for the children
+    poller.register(claims, 0)  # only for its end: claims are for the children
     while True:
         for fd in waiting:
             poller.register(fd, select.POLLIN)
@@ -84,9 +84,10 @@ def serve(claims, idle, count):
 
 
 def _fork_another(waiting):
-    """In the new child, its end of a pipe; in the first process None, and the other end is in ``waiting``.
+    """Fork a child. Returns its end of a pipe in the child; None in the first process.
 
-    There a byte says that the child has a claim now, an end without one that it was killed.
+    The first process has the other end in ``waiting``. A byte there means that the child has a claim now, an end
+    without a byte that it was killed.
     """
     wanted, want = os.pipe()
     if _fork():
@@ -99,7 +100,7 @@ def _fork_another(waiting):
 
 
 def _fork():
-    """Whether this is the new process, which has the agent as its parent."""
+    """Fork twice; returns whether this is the new process, which has the agent as its parent."""
     middle = os.fork()
     if middle == 0:
         if os.fork() != 0:
@@ -110,7 +111,7 @@ def _fork():
 
 
 def _wait(claims, idle, want):
-    """The next claim for this process: environment, folder, descriptors."""
+    """Wait for a claim; returns it (environment, folder) and its descriptors."""
     os.write(idle, b"i")
     while True:
         message, fds = _receive(claims)
@@ -126,7 +127,7 @@ def _wait(claims, idle, want):
             agreed = b""
         try:
             os.write(want, b"w")
-        except OSError:  # nobody is left to fork another
+        except OSError:  # the first process has ended
             pass
         if not agreed:
             os._exit(0)
@@ -148,7 +149,7 @@ def _receive(claims):
 
 
 def become(claim, fds):
-    """Have the descriptors, environment and folder of the claim; returns the descriptor for results, or None."""
+    """Take over the descriptors, environment and folder of the claim; returns the descriptor for results, or None."""
     for target in (0, 1, 2):
         os.dup2(fds[target], target, inheritable=True)
         os.close(fds[target])
@@ -162,9 +163,9 @@ def become(claim, fds):
 
 
 def leave(status):
-    """End this process as the interpreter does, but for taking the imported modules apart.
+    """End this process as the interpreter does, but without tearing down the imported modules.
 
-    That would touch all memory that is shared with our parent, and copy it: 80 ms with pandas.
+    That would touch, and so copy, all memory that is shared with the parent: 80 ms with pandas.
     """
     code = _exit_code(status)
     try:
@@ -174,7 +175,7 @@ def leave(status):
     atexit._run_exitfuncs()
     try:
         sys.modules["__main__"].__dict__.clear()
-        gc.collect()  # not of what was there before the fork: that is frozen
+        gc.collect()  # objects from before the fork are frozen
     except BaseException:
         pass
     for stream in (sys.stdout, sys.stderr):
@@ -188,7 +189,7 @@ def leave(status):
 
 
 def _exit_code(status):
-    """What the interpreter makes of ``sys.exit(status)``."""
+    """The exit code that the interpreter would use after ``sys.exit(status)``."""
     if status is None:
         return 0
     if isinstance(status, int):
@@ -212,7 +213,7 @@ def main():
     runner.prepare()
     import_all(["thawbox_errors", "thawbox_rich", *sys.argv[4:]])
     gc.collect()
-    gc.freeze()  # else a collection in a child would copy all of it
+    gc.freeze()  # else a collection in a child would copy all memory
     claim, fds = serve(claims, idle, count)
     result_fd = become(claim, fds)
     fresh.refresh()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import Field
@@ -13,13 +12,17 @@ from starlette.responses import JSONResponse
 
 from thawbox import guest
 from thawbox.errors import TooLarge, UserError
+from thawbox.gateway.answers import answers
 from thawbox.gateway.context import context_of
+from thawbox.gateway.target import target_of
 from thawbox.guest import Endpoint, GuestError
 from thawbox.util.timestamps import rfc3339
-from thawbox.web import context, openapi
+from thawbox.web import openapi
 from thawbox.web.bodies import Body, read_model
+from thawbox.web.context import request_id
 
-from .paths import PathAnswer, absolute, asked_path, inside, refusals, shown
+from .answers import ContentFields, FileContent, FileStored, PathChanged, PathExists
+from .paths import AsciiJSONResponse, absolute, file_errors, printable, requested_path
 
 router = APIRouter(tags=["files"])
 
@@ -28,7 +31,7 @@ READ_MAX = 32 * 1024 * 1024
 BODY_MAX = 48 * 1024 * 1024
 """Bytes of a request to write; base64 needs a third more than the file has."""
 REMOVE_S = 600.0
-"""How long removing a large folder may take."""
+"""Longest time to remove a large folder."""
 
 
 class WriteFile(Body):
@@ -47,120 +50,127 @@ class MakeFolder(Body):
     path: str
 
 
-@router.get("/files/read")
+@router.get("/files/read", responses=answers(FileContent))
 async def read_file(request: Request, path: str) -> JSONResponse:
-    """A file's content as text, or, if it is no UTF-8, in base64 with ``encoding``."""
-    sandbox = await inside(request)
-    path = asked_path(request)
-    with refusals(sandbox, path):
-        data = await _content(sandbox.endpoint, path)
-    return PathAnswer({**_as_json(data), "path": path, "size": len(data), "request_id": context.request_id()})
+    """A file's content as text, or, if it is not UTF-8, in base64 with ``encoding``."""
+    target = await target_of(request)
+    path = requested_path(request)
+    with file_errors(target, path):
+        data = await _content(target.endpoint, path)
+    answer: FileContent = {**_fields(data), "path": path, "size": len(data), "request_id": request_id()}
+    return AsciiJSONResponse(answer)
 
 
-@router.post("/files/write", openapi_extra=openapi.body(WriteFile))
+@router.post("/files/write", openapi_extra=openapi.body(WriteFile), responses=answers(FileStored))
 async def write_file(request: Request) -> JSONResponse:
     """Put a file in place, whole or not at all; its folders are made."""
-    sandbox = await inside(request)
-    asked = await read_model(request, WriteFile, BODY_MAX, surrogates=True)
-    path = absolute(asked.path, context_of(request).settings)
-    data = _decoded(asked)
-    with refusals(sandbox, path):
+    target = await target_of(request)
+    body = await read_model(request, WriteFile, BODY_MAX, surrogates=True)
+    path = absolute(body.path, context_of(request).settings)
+    data = _decoded(body)
+    with file_errors(target, path):
         size = await guest.write_file(
-            sandbox.endpoint,
+            target.endpoint,
             path,
             data,
-            mode=None if asked.mode is None else int(asked.mode.removeprefix("0o"), 8),
-            overwrite=asked.overwrite is not False,
-            user=sandbox.defaults.user,
+            mode=None if body.mode is None else int(body.mode.removeprefix("0o"), 8),
+            overwrite=body.overwrite is not False,
+            user=target.defaults.user,
         )
-    return done("File written successfully", path, size)
+    return stored("File written successfully", path, size)
 
 
-@router.get("/files/exists")
+@router.get("/files/exists", responses=answers(PathExists))
 async def exists(request: Request, path: str) -> JSONResponse:
-    """Whether there is something; a link that leads nowhere is nothing. Always 200."""
-    sandbox = await inside(request)
-    path = asked_path(request)
-    with refusals(sandbox, path):
+    """Whether something is at a path; a broken symlink counts as nothing. Always 200."""
+    target = await target_of(request)
+    path = requested_path(request)
+    with file_errors(target, path):
         try:
-            kind = (await guest.stat(sandbox.endpoint, path, follow=True)).type
-        except GuestError:  # missing, or nothing can have this name
+            kind = (await guest.stat(target.endpoint, path, follow=True)).type
+        except GuestError:  # missing, or no file can have this name
             kind = None
-    return PathAnswer(
-        {
-            "exists": kind is not None,
-            "path": path,
-            "is_directory": kind == "directory",
-            "request_id": context.request_id(),
-        }
-    )
+    answer: PathExists = {
+        "exists": kind is not None,
+        "path": path,
+        "is_directory": kind == "directory",
+        "request_id": request_id(),
+    }
+    return AsciiJSONResponse(answer)
 
 
-@router.post("/files/mkdir", openapi_extra=openapi.body(MakeFolder))
+@router.post("/files/mkdir", openapi_extra=openapi.body(MakeFolder), responses=answers(PathChanged))
 async def make_folder(request: Request) -> JSONResponse:
     """Make a folder and those above it; one that exists is fine."""
-    sandbox = await inside(request)
+    target = await target_of(request)
     settings = context_of(request).settings
-    asked = await read_model(request, MakeFolder, settings.max_body_bytes, surrogates=True)
-    path = absolute(asked.path, settings)
-    with refusals(sandbox, path):
-        await guest.mkdir(sandbox.endpoint, path, parents=True, user=sandbox.defaults.user)
-    return done("Directory created successfully", path)
+    body = await read_model(request, MakeFolder, settings.max_body_bytes, surrogates=True)
+    path = absolute(body.path, settings)
+    with file_errors(target, path):
+        await guest.mkdir(target.endpoint, path, parents=True, user=target.defaults.user)
+    return changed("Directory created successfully", path)
 
 
-@router.delete("/files/remove")
+@router.delete("/files/remove", responses=answers(PathChanged))
 async def remove(request: Request, path: str) -> JSONResponse:
     """Remove a file, a link, or a folder with all that is in it."""
-    sandbox = await inside(request)
-    path = asked_path(request)
-    with refusals(sandbox, path):
-        await guest.remove(sandbox.endpoint, path, recursive=True, timeout=REMOVE_S)
-    return done("Removed successfully", path)
+    target = await target_of(request)
+    path = requested_path(request)
+    with file_errors(target, path):
+        await guest.remove(target.endpoint, path, recursive=True, timeout=REMOVE_S)
+    return changed("Removed successfully", path)
 
 
-def done(message: str, path: str, size: int | None = None) -> JSONResponse:
-    """The answer of what changes files."""
-    return PathAnswer(
-        {
-            "success": True,
-            "message": message,
-            "path": path,
-            **({} if size is None else {"size": size}),
-            "timestamp": rfc3339(time.time()),
-            "request_id": context.request_id(),
-        }
-    )
+def changed(message: str, path: str) -> JSONResponse:
+    """The answer of a route that made or removed ``path``."""
+    return AsciiJSONResponse(_changed(message, path))
+
+
+def stored(message: str, path: str, size: int) -> JSONResponse:
+    """The answer of a route that wrote ``size`` bytes to the file ``path``."""
+    answer: FileStored = {**_changed(message, path), "size": size}
+    return AsciiJSONResponse(answer)
+
+
+def _changed(message: str, path: str) -> PathChanged:
+    return {
+        "success": True,
+        "message": message,
+        "path": path,
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }
 
 
 async def _content(endpoint: Endpoint, path: str) -> bytes:
     data = bytearray()
     async with guest.read_file(endpoint, path) as (_, chunks):
-        async for chunk in chunks:  # the size that the file claims is not trusted: it may grow
+        async for chunk in chunks:  # the reported size is not trusted: the file may grow
             data += chunk
             if len(data) > READ_MAX:
                 raise TooLarge(
-                    f"{shown(path)} has more than {READ_MAX} bytes: use GET /files/download.",
-                    details={"path": shown(path)},
+                    f"{printable(path)} has more than {READ_MAX} bytes: use GET /files/download.",
+                    details={"path": printable(path)},
                 )
     return bytes(data)
 
 
-def _as_json(data: bytes) -> dict[str, Any]:
+def _fields(data: bytes) -> ContentFields:
     try:
         return {"content": data.decode("utf-8")}
     except UnicodeDecodeError:
         return {"content": base64.b64encode(data).decode(), "encoding": "base64"}
 
 
-def _decoded(asked: WriteFile) -> bytes:
-    if asked.encoding in (None, "", "utf-8", "utf8", "text"):
+def _decoded(body: WriteFile) -> bytes:
+    if body.encoding in (None, "", "utf-8", "utf8", "text"):
         try:
-            return asked.content.encode()
+            return body.content.encode()
         except UnicodeEncodeError:
             raise UserError("Field 'content' has half a surrogate pair (\\ud800 to \\udfff).") from None
-    if asked.encoding != "base64":
-        raise UserError(f"Field 'encoding' is {asked.encoding[:50]!r}: use base64, or leave it out for text.")
+    if body.encoding != "base64":
+        raise UserError(f"Field 'encoding' is {body.encoding[:50]!r}: use base64, or leave it out for text.")
     try:
-        return base64.b64decode(asked.content, validate=True)
+        return base64.b64decode(body.content, validate=True)
     except (binascii.Error, ValueError):
         raise UserError("Field 'content' is not valid base64.") from None

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import stat
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from thawbox import guest
-from thawbox.gateway.run.commands import WORKSPACE
+from thawbox.gateway import target as targets
+from thawbox.gateway.answers import answers
 from thawbox.guest import FileInfo
 from thawbox.util.timestamps import rfc3339
-from thawbox.web import context
+from thawbox.web.context import request_id
 
-from .paths import PathAnswer, asked_path, inside, refusals
+from .answers import FolderItem, FolderListing
+from .paths import AsciiJSONResponse, file_errors, requested_path
 
 router = APIRouter(tags=["files"])
 
@@ -29,27 +30,26 @@ _LAST_TIME = 253_402_300_799.0
 """The end of the year 9999, in seconds since 1970; clients cannot read a later date."""
 
 
-@router.get("/files/list")
-async def list_folder(request: Request, path: str = WORKSPACE) -> JSONResponse:
-    """What is in a folder, by name. Every fact under all names that clients read."""
-    sandbox = await inside(request)
-    path = asked_path(request, WORKSPACE)
-    with refusals(sandbox, path, folder=True):
-        entries = await guest.list_dir(sandbox.endpoint, path)
-    return PathAnswer(
-        {
-            "files": [_item(path.rstrip("/"), entry) for entry in entries],
-            "path": path,
-            "count": len(entries),
-            "request_id": context.request_id(),
-        }
-    )
+@router.get("/files/list", responses=answers(FolderListing))
+async def list_folder(request: Request, path: str = targets.WORKSPACE) -> JSONResponse:
+    """The entries of a folder, by name. Every fact has all names that clients read."""
+    target = await targets.target_of(request)
+    path = requested_path(request, targets.WORKSPACE)
+    with file_errors(target, path, folder=True):
+        entries = await guest.list_dir(target.endpoint, path)
+    answer: FolderListing = {
+        "files": [_item(path.rstrip("/"), entry) for entry in entries],
+        "path": path,
+        "count": len(entries),
+        "request_id": request_id(),
+    }
+    return AsciiJSONResponse(answer)
 
 
-def _item(folder: str, entry: FileInfo) -> dict[str, Any]:
+def _item(folder: str, entry: FileInfo) -> FolderItem:
     is_folder = "directory" in (entry.type, entry.leads_to)
     changed = rfc3339(min(max(entry.mtime, 0.0), _LAST_TIME))
-    item = {
+    item: FolderItem = {
         "name": entry.name,
         "path": f"{folder}/{entry.name}",
         "size": entry.size,

@@ -24,7 +24,7 @@ class _Kind(Enum):
 
 
 class UploadForm:
-    """Ask ``until_file``, then iterate over ``content`` to its end; then ``fields`` is complete."""
+    """Await ``until_file``, then iterate over ``content`` to its end; then ``fields`` is complete."""
 
     def __init__(self, content_type: str, body: AsyncIterator[bytes]) -> None:
         """Raises:
@@ -37,7 +37,7 @@ class UploadForm:
                 f"Content-Type is {content_type[:100]!r}: send the file as part 'file' of multipart/form-data."
             )
         self.fields: dict[str, str] = {}
-        """The other fields, as far as they have come."""
+        """The other fields, as far as they have been read."""
         self._body = body
         self._events: deque[tuple[_Kind, bytes]] = deque()
         self._header_name = bytearray()
@@ -58,7 +58,7 @@ class UploadForm:
         try:
             self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
         except FormParserError:
-            raise UserError("Content-Type has a boundary that is none.") from None
+            raise UserError("The boundary in Content-Type is not valid.") from None
 
     async def until_file(self) -> str:
         """Read up to the file's first byte; returns its name, without folders.
@@ -88,7 +88,7 @@ class UploadForm:
         while (event := await self._next()) is not None:
             name, _ = _names(event[1])
             if name == "file":
-                raise UserError("The form has two parts 'file': send one file per request.")
+                raise UserError("The form has two context 'file': send one file per request.")
             self.fields[name] = await self._field(name)
 
     async def _field(self, name: str) -> str:
@@ -103,7 +103,7 @@ class UploadForm:
         return value.decode("utf-8", "surrogateescape")
 
     async def _next(self) -> tuple[_Kind, bytes] | None:
-        """What comes next; None at the form's end."""
+        """The next event; None at the form's end."""
         while not self._events:
             if self._complete:
                 return None
@@ -122,7 +122,7 @@ class UploadForm:
         self._disposition = b""
         self._parts += 1
         if self._parts > PARTS_MAX:
-            raise UserError(f"The form has more than {PARTS_MAX} parts.")
+            raise UserError(f"The form has more than {PARTS_MAX} context.")
 
     def _on_header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
@@ -135,7 +135,7 @@ class UploadForm:
 
 
 def _names(disposition: bytes) -> tuple[str, str]:
-    """A part's field name and the name of its file, of which only the last component counts."""
+    """A part's field name, and the last component of its file's name."""
     _, options = parse_options_header(disposition)
     name = options.get(b"name", b"").decode("utf-8", "replace")
     filename = options.get(b"filename", b"").decode("utf-8", "surrogateescape")

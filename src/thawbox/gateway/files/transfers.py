@@ -13,92 +13,87 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from thawbox import guest
-from thawbox.errors import GuestFault, UserError
+from thawbox.errors import GuestFault, RangeNotSatisfiable
+from thawbox.gateway import target as targets
+from thawbox.gateway.answers import answers
 from thawbox.gateway.context import context_of
-from thawbox.gateway.run.commands import WORKSPACE
 from thawbox.guest import FileInfo, GuestError
 
-from .content import done
+from .answers import FileStored
+from .content import stored
 from .multipart import UploadForm
-from .paths import Inside, absolute, asked_path, inside, refusals
+from .paths import absolute, file_errors, requested_path
 
 router = APIRouter(tags=["files"])
 
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
 
 
-class RangeNotSatisfiable(UserError):
-    """The file ends before the range begins."""
-
-    status = 416
-    title = "Range not satisfiable"
-
-
 @router.get("/files/download", responses={206: {"description": "The range that was asked for."}})
 @router.head("/files/download", include_in_schema=False)
 async def download(request: Request, path: str) -> Response:
-    """A file's bytes; of a range of them with ``Range``.
+    """A file's bytes, or with ``Range`` a range of them.
 
-    A file with a size is sent as long as it is now; one that shrinks meanwhile breaks the answer off. One that
-    claims no size (in /proc) is sent to its end.
+    A file is sent as long as it is now; if it shrinks meanwhile, the answer breaks off. A file without a size (in
+    /proc) is sent to its end.
     """
-    sandbox = await inside(request)
-    path = asked_path(request)
+    target = await targets.target_of(request)
+    path = requested_path(request)
     if request.method == "HEAD":
-        with refusals(sandbox, path):
-            info = await guest.stat(sandbox.endpoint, path, follow=True)
+        with file_errors(target, path):
+            info = await guest.stat(target.endpoint, path, follow=True)
             if info.type != "file":
                 raise GuestError("NOT_REGULAR", f"{path} is not a regular file")
         return Response(headers=_headers(path, info, info.size), media_type="application/octet-stream")
     wanted = _RANGE.fullmatch(request.headers.get("range", ""))
     if wanted is not None:
-        with refusals(sandbox, path):
-            size = (await guest.stat(sandbox.endpoint, path, follow=True)).size
+        with file_errors(target, path):
+            size = (await guest.stat(target.endpoint, path, follow=True)).size
         if size:
-            return await _stream(sandbox, path, _bounds(wanted, size))
-    return await _stream(sandbox, path, None)
+            return await _stream(target, path, _bounds(wanted, size))
+    return await _stream(target, path, None)
 
 
-@router.post("/files/upload")
+@router.post("/files/upload", responses=answers(FileStored))
 async def upload(request: Request) -> JSONResponse:
     """Store the part ``file`` of a multipart form at its field ``path``, which may come before or after it.
 
     A path that is a folder, or ends with a slash, gets the file under its own name in it; without a path it goes
     to the workspace.
     """
-    sandbox = await inside(request)
+    target = await targets.target_of(request)
     settings = context_of(request).settings
     form = UploadForm(request.headers.get("content-type", ""), request.stream())
     name = await form.until_file()
-    default = f"{WORKSPACE}/"
+    default = f"{targets.WORKSPACE}/"
 
     def destination() -> str:
         return absolute(form.fields.get("path") or default, settings)
 
-    known = destination() if form.fields.get("path") else None
+    early_path = destination() if form.fields.get("path") else None
     try:
         path, size = await guest.receive_file(
-            sandbox.endpoint,
+            target.endpoint,
             form.content(),
-            path=known,
+            path=early_path,
             name=name,
             late_path=destination,
-            staging=sandbox.defaults.workdir if sandbox.defaults.workdir != "/" else WORKSPACE,
-            user=sandbox.defaults.user,
+            staging=target.workdir,
+            user=target.defaults.user,
         )
     except (GuestError, GuestFault):
-        with refusals(sandbox, destination()):
+        with file_errors(target, destination()):
             raise
-    return done("File uploaded successfully", path, size)
+    return stored("File uploaded successfully", path, size)
 
 
-async def _stream(sandbox: Inside, path: str, bounds: tuple[int, int, int] | None) -> Response:
-    """The bytes from the first to the last of ``bounds``; the third is the size of the whole."""
+async def _stream(target: targets.Target, path: str, bounds: tuple[int, int, int] | None) -> Response:
+    """The bytes from the first to the last of ``bounds``, whose third is the size of the file; None: all bytes."""
     stack = contextlib.AsyncExitStack()
     offset, length = (0, None) if bounds is None else (bounds[0], bounds[1] - bounds[0] + 1)
     try:
-        with refusals(sandbox, path):
-            opened = guest.read_file(sandbox.endpoint, path, offset=offset, length=length)
+        with file_errors(target, path):
+            opened = guest.read_file(target.endpoint, path, offset=offset, length=length)
             info, chunks = await stack.enter_async_context(opened)
         if length is None and info.size:
             length = info.size
@@ -119,7 +114,7 @@ async def _stream(sandbox: Inside, path: str, bounds: tuple[int, int, int] | Non
 async def _content(
     stack: contextlib.AsyncExitStack, chunks: AsyncIterator[bytes], length: int | None
 ) -> AsyncIterator[bytes]:
-    """``chunks``, but no more than was announced: the file may be growing."""
+    """``chunks``, cut at the announced length: the file may be growing."""
     async with stack:
         async for chunk in chunks:
             if length is None:
@@ -140,7 +135,7 @@ def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int, int]:
     else:
         start, end = int(first), min(int(last), size - 1) if last else size - 1
     if start > end:
-        raise RangeNotSatisfiable(f"The file has {size} bytes; bytes {start}-{end} are none of them.")
+        raise RangeNotSatisfiable(f"The file has {size} bytes; the range {start}-{end} is not in it.")
     return start, end, size
 
 
@@ -156,7 +151,7 @@ def _headers(path: str, info: FileInfo, length: int | None) -> dict[str, str]:
 
 
 def content_disposition(name: str) -> str:
-    """``name`` as RFC 6266 wants it: in ASCII for old clients, and as it is for the others."""
+    """The header's value for ``name`` (RFC 6266): in ASCII for old clients, and exact for the others."""
     plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
     exact = quote(name.encode("utf-8", "surrogateescape"), safe="")
     if plain == name:

@@ -1,7 +1,7 @@
 """``/files/watch``: what changes in a folder, over a WebSocket (contract E.7).
 
 Client to server, once: ``{"action": "watch", "path"}``, with ``"ack": true`` (our own addition) answered by
-``{"type": "watching", "path", "method"}`` when nothing is missed any more. Server to client, until it closes:
+``{"type": "watching", "path", "method"}``: from then on no change is missed. Server to client, until it closes:
 ``{"type": "change", "path", "event", "timestamp"}``; ``renamed`` also has ``old_path``.
 """
 
@@ -17,16 +17,16 @@ from thawbox import guest
 from thawbox.errors import UserError
 from thawbox.gateway.context import context_of
 from thawbox.gateway.sockets.frames import Frame
-from thawbox.gateway.sockets.session import Socket, serve
+from thawbox.gateway.sockets.session import FrameSocket, serve
 from thawbox.guest import Change, GuestError
 from thawbox.util.timestamps import rfc3339
 
-from .paths import absolute, refusal
+from .paths import absolute, file_error
 
 router = APIRouter(tags=["files"])
 
 FIRST_FRAME_S = 30.0
-"""How long a client may take to say what it wants to watch."""
+"""Longest wait for the client's first frame."""
 
 
 @router.websocket("/files/watch")
@@ -34,23 +34,23 @@ async def watch(websocket: WebSocket) -> None:
     """Changes at and below a path, with everything in its folders, until the client closes."""
     settings = context_of(websocket).settings
 
-    async def session(socket: Socket) -> None:
-        asked = await _first_frame(socket)
-        path = absolute(asked["path"], settings)
-        socket.receive_no_more()
+    async def session(socket: FrameSocket) -> None:
+        first = await _first_frame(socket)
+        path = absolute(first["path"], settings)
+        socket.discard_input()
         try:
-            async with guest.watch_folder(socket.endpoint, path) as changes:
-                if asked.get("ack") is True:
+            async with guest.watch_folder(socket.target.endpoint, path) as changes:
+                if first.get("ack") is True:
                     await socket.send({"type": "watching", "path": path, "method": changes.method})
                 async for change in changes:
                     await socket.send(_frame(change))
         except GuestError as error:
-            raise refusal(error, path) from error
+            raise file_error(error, path) from error
 
     await serve(websocket, session)
 
 
-async def _first_frame(socket: Socket) -> Frame:
+async def _first_frame(socket: FrameSocket) -> Frame:
     try:
         async with asyncio.timeout(FIRST_FRAME_S):
             frame = await socket.receive()

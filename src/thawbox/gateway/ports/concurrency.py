@@ -1,4 +1,4 @@
-"""How much one sandbox may have under way, so that it cannot starve the others."""
+"""A limit per sandbox on what is in progress, so that one cannot starve the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thawbox.errors import RateLimited
 
 
 class Concurrency:
-    """Counts what is under way per sandbox. ``what``: its name in the refusal."""
+    """Counts what is in progress per sandbox. ``what``: its name in the error."""
 
     def __init__(self, limit: int, what: str) -> None:
         self._limit = limit
@@ -19,15 +19,15 @@ class Concurrency:
 
     @contextmanager
     def hold(self, sandbox_id: str) -> Iterator[None]:
-        """One more during the block.
+        """Count one more during the block.
 
         Raises:
-            RateLimited: there are as many as may be.
+            RateLimited: the limit is reached.
         """
         if self._held[sandbox_id] >= self._limit:
             raise RateLimited(
-                f"Sandbox {sandbox_id} has {self._limit} {self._what} under way, the most that it may: "
-                "end some, or come back.",
+                f"Sandbox {sandbox_id} has {self._limit} {self._what} in progress, the most that are allowed: "
+                "wait, or end some of them.",
                 retry_after=1,
             )
         self._held[sandbox_id] += 1

@@ -1,7 +1,7 @@
-"""One HTTP/1.1 request to a program inside, and its answer back: both ways at once, in constant memory.
+"""One HTTP/1.1 request to a program inside, and its answer back: both directions at once, in constant memory.
 
-The request is written anew from what our own listener understood, and the answer from what h11 understood: so no
-two readers can disagree about where a message ends.
+The request is written anew from what the listener parsed, and the answer from what h11 parsed. So no two readers can
+disagree about where a message ends.
 """
 
 from __future__ import annotations
@@ -22,59 +22,59 @@ RawHeaders = list[tuple[bytes, bytes]]
 HEAD_MAX = 64 * 1024
 """Bytes of the status line and headers of an answer."""
 PIECE = 64 * 1024
-_OURS = frozenset((b"expect", b"content-length", b"transfer-encoding"))
+_REWRITTEN = frozenset((b"expect", b"content-length", b"transfer-encoding"))
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The request for the program; ``headers`` have no credentials of ours, names are in lower case."""
+class ProgramRequest:
+    """The request for the program; ``headers`` are without the gateway's credentials, names are in lower case."""
 
     method: str
     target: bytes
     headers: RawHeaders
     chunked: bool
-    """Whether the body comes without a length; then ``content-length`` says nothing."""
+    """Whether the body has no length; then ``content-length`` is ignored."""
 
 
 class ProgramFailed(Exception):
-    """What the program did wrong, as the end of a sentence; nothing has been answered yet."""
+    """The message is what the program did wrong, as the end of a sentence. Nothing has been answered yet."""
 
 
 async def forward_request(
     sock: socket.socket,
-    asked: Asked,
+    request: ProgramRequest,
     for_client: Callable[[RawHeaders], RawHeaders],
     idle_s: float,
     receive: Receive,
     send: Send,
 ) -> None:
-    """Pass the request to ``sock`` and the answer to ``send``.
+    """Pass the request to ``sock`` and the answer to ``send``; fail after ``idle_s`` seconds without a byte.
 
-    Returns early, in the middle of the answer, if the client goes away or the program breaks off; the listener then
-    closes the client's connection, which is how HTTP says so.
+    Returns early, in the middle of the answer, if the client leaves or the program breaks off. The listener then
+    closes the client's connection, which is how HTTP reports it.
 
     Raises:
         ProgramFailed: before the answer began.
     """
     reader, writer = await asyncio.open_connection(sock=sock)
-    exchange = _Exchange(reader, writer, asked, for_client, receive, send)
+    exchange = _Exchange(reader, writer, request, for_client, receive, send)
     try:
-        async with asyncio.timeout(idle_s) as patience:
-            exchange.moved = lambda: patience.reschedule(asyncio.get_running_loop().time() + idle_s)
+        async with asyncio.timeout(idle_s) as deadline:
+            exchange.on_progress = lambda: deadline.reschedule(asyncio.get_running_loop().time() + idle_s)
             await until_one_ends(exchange.upload(), exchange.download())
     except TimeoutError:
         if not exchange.started:
             raise ProgramFailed(f"sent nothing for {idle_s:g} s") from None
     except (OSError, h11.RemoteProtocolError) as error:
         if not exchange.started:
-            raise ProgramFailed(_told(error)) from None
+            raise ProgramFailed(_problem(error)) from None
     finally:
-        writer.transport.abort()  # all that matters has been read
+        writer.transport.abort()  # everything of use has been read
 
 
-def _told(error: Exception) -> str:
+def _problem(error: Exception) -> str:
     if isinstance(error, h11.RemoteProtocolError):
-        return f"answers with something that is no HTTP ({error})"
+        return f"answers with something that is not HTTP ({error})"
     return "closed the connection before it answered"
 
 
@@ -83,57 +83,57 @@ class _Exchange:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        asked: Asked,
+        request: ProgramRequest,
         for_client: Callable[[RawHeaders], RawHeaders],
         receive: Receive,
         send: Send,
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._asked = asked
+        self._request = request
         self._for_client = for_client
         self._receive = receive
         self._send = send
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX)
         self.started = False
         """Whether the answer has begun."""
-        self.moved: Callable[[], object] = lambda: None
+        self.on_progress: Callable[[], object] = lambda: None
 
     async def upload(self) -> None:
-        """Send the request; then wait until the client has gone."""
-        with suppress(OSError):  # what the program had to say before it closed is still to be read
+        """Send the request; then wait until the client leaves."""
+        with suppress(OSError):  # what the program sent before it closed is still to be read
             await self._put(self._head())
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 return
-            self.moved()
+            self.on_progress()
             try:
                 if message.get("body"):
                     await self._put(h11.Data(data=message["body"]))
                 if not message.get("more_body", False):
                     await self._put(h11.EndOfMessage())
             except (OSError, h11.LocalProtocolError):
-                continue  # it takes no more, perhaps because it has answered: the rest is thrown away
+                continue  # it reads no more, perhaps because it has answered: discard the rest
 
     def _head(self) -> h11.Request:
-        asked = self._asked
-        headers = [(name, value) for name, value in asked.headers if name not in _OURS]
-        if asked.chunked:
+        request = self._request
+        headers = [(name, value) for name, value in request.headers if name not in _REWRITTEN]
+        if request.chunked:
             headers.append((b"transfer-encoding", b"chunked"))
         else:
-            headers += [(name, value) for name, value in asked.headers if name == b"content-length"][:1]
+            headers += [(name, value) for name, value in request.headers if name == b"content-length"][:1]
         if not any(name == b"host" for name, _ in headers):
-            headers.append((b"host", b"localhost"))  # HTTP/1.0 knows none
+            headers.append((b"host", b"localhost"))  # HTTP/1.0 has none
         headers.append((b"connection", b"close"))
-        return h11.Request(method=asked.method, target=asked.target, headers=headers)
+        return h11.Request(method=request.method, target=request.target, headers=headers)
 
     async def _put(self, event: h11.Event) -> None:
         data = self._http.send(event)
         if data:
             self._writer.write(data)
             await self._writer.drain()
-            self.moved()
+            self.on_progress()
 
     async def download(self) -> None:
         """Pass the answer on."""
@@ -141,12 +141,12 @@ class _Exchange:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._reader.read(PIECE))
-                self.moved()
+                self.on_progress()
             elif isinstance(event, h11.Response):
                 await self._start(event)
             elif isinstance(event, h11.Data):
                 await self._send({"type": "http.response.body", "body": bytes(event.data), "more_body": True})
-                self.moved()
+                self.on_progress()
             elif isinstance(event, h11.EndOfMessage):
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
                 return

@@ -1,6 +1,6 @@
 """``/tcp/{port}``: a WebSocket that carries one TCP connection to a program inside, for ``thaw forward``.
 
-Binary messages are its bytes, both ways. The text message ``end`` says that a side sends no more, as FIN does.
+Binary messages are its bytes, both ways. The text message ``end`` means that a side sends no more, as FIN does.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from contextlib import suppress
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from thawbox.errors import GuestFault, SandboxUnavailable, ThawboxError, UserError
+from thawbox.errors import GuestFault, PortNotReachable, SandboxUnavailable, ThawboxError, UserError
 from thawbox.gateway.context import context_of, sandbox_of
 from thawbox.gateway.sockets.both_ways import until_one_ends
 from thawbox.guest.reach import NothingListens, reach
 from thawbox.web.addresses import INTERFACE_PORT
 
 from .concurrency import Concurrency
-from .forwarding import BadGateway
 
 router = APIRouter(tags=["ports"])
 
@@ -28,7 +27,7 @@ PIECE = 64 * 1024
 
 @router.websocket("/tcp/{port}")
 async def tcp(websocket: WebSocket, port: int) -> None:
-    """Connect first, then accept: who is accepted has a connection."""
+    """Connect first, then accept: an accepted client has a connection."""
     try:
         await _serve(websocket, port)
     except ThawboxError as error:
@@ -40,7 +39,7 @@ async def tcp(websocket: WebSocket, port: int) -> None:
 async def _serve(websocket: WebSocket, port: int) -> None:
     sandbox = await sandbox_of(websocket)
     if not 0 < port < 65536 or port == INTERFACE_PORT:
-        raise UserError(f"There is no program's port {port}: 1 to 65535 without {INTERFACE_PORT} are.")
+        raise UserError(f"Port {port} cannot be a program's: use 1 to 65535 without {INTERFACE_PORT}.")
     limit: Concurrency = websocket.app.state.port_connections
     endpoint = await context_of(websocket).sandboxes.endpoint(sandbox)
     with limit.hold(sandbox.id):
@@ -53,7 +52,7 @@ async def _serve(websocket: WebSocket, port: int) -> None:
                 finally:
                     writer.transport.abort()
         except NothingListens:
-            raise BadGateway(f"Nothing listens on port {port} in sandbox {sandbox.id}.") from None
+            raise PortNotReachable(f"Nothing listens on port {port} in sandbox {sandbox.id}.") from None
         except GuestFault as error:
             raise SandboxUnavailable(f"Sandbox {sandbox.id} does not answer: {error.message}") from error
 
@@ -65,7 +64,7 @@ async def _relay(websocket: WebSocket, reader: asyncio.StreamReader, writer: asy
 
 
 async def _inward(websocket: WebSocket, writer: asyncio.StreamWriter) -> None:
-    """Until the client has gone."""
+    """From the client to the program, until the client leaves."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
@@ -73,13 +72,13 @@ async def _inward(websocket: WebSocket, writer: asyncio.StreamWriter) -> None:
         if message.get("text") == END:
             writer.write_eof()
         elif data := message.get("bytes"):
-            with suppress(OSError):  # it takes no more; what it says is still to be read
+            with suppress(OSError):  # it reads no more; what it sends is still to be read
                 writer.write(data)
                 await writer.drain()
 
 
 async def _outward(websocket: WebSocket, reader: asyncio.StreamReader) -> None:
-    """Until the program has ended its side and, for all that it sends, the client may close."""
+    """From the program to the client, then ``end``. Never returns: it is the client that closes."""
     while data := await reader.read(PIECE):
         await websocket.send_bytes(data)
     await websocket.send_text(END)

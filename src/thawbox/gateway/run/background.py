@@ -11,23 +11,27 @@ from starlette.responses import JSONResponse
 
 from thawbox import guest, ids
 from thawbox.errors import GuestFault
+from thawbox.gateway.answers import answers
 from thawbox.gateway.sandbox.counters import counters_of
+from thawbox.gateway.target import Target, parsed_request
 from thawbox.guest import GuestError
 from thawbox.util.timestamps import rfc3339
-from thawbox.web import context, openapi
+from thawbox.web import openapi
+from thawbox.web.context import request_id
 
 from . import languages
+from .answers import CommandStarted, JobStarted
 from .code import ExecuteCode
 from .commands import RunCommand
-from .execution import Place, Runnable, asked_of, broke_off, in_folder, refusal, unanswered
+from .execution import Runnable, agent_silent, agent_unavailable, in_folder, refusal
 from .languages import Invocation
 
 router = APIRouter(tags=["code"])
 
 DEFAULT_TIMEOUT_S = 300
 NAME_MAX = 200
-SHOWN_MAX = 1000
-"""Characters of the command that lists show."""
+LINE_MAX = 1000
+"""Characters of the command that are kept for lists."""
 
 
 class StartCode(ExecuteCode):
@@ -42,96 +46,100 @@ class StartCommand(RunCommand):
     name: str | None = Field(default=None, max_length=NAME_MAX)
 
 
-@router.post("/execute/background", openapi_extra=openapi.body(StartCode))
+@router.post("/execute/background", openapi_extra=openapi.body(StartCode), responses=answers(JobStarted))
 async def execute_in_background(request: Request) -> JSONResponse:
-    """Start code and answer at once; ``/execute/processes`` tells how it goes."""
-    place, asked = await asked_of(request, StartCode)
-    language = languages.named(asked.language)
-    way = await choose(place, language, asked.code)
-    meta = {"kind": "code", "name": asked.name, "language": language, "command": way.argv[0]}
-    return _answer(asked.name, None, await start(place, asked, way, meta, DEFAULT_TIMEOUT_S))
+    """Start code and answer at once; ``/execute/processes`` has its state and output."""
+    target, body = await parsed_request(request, StartCode)
+    language = languages.named(body.language)
+    invocation = await choose(target, language, body.code)
+    meta = {"kind": "code", "name": body.name, "language": language, "command": invocation.argv[0]}
+    return JSONResponse(_answer(body.name, await start(target, body, invocation, meta, DEFAULT_TIMEOUT_S)))
 
 
-@router.post("/commands/background", tags=["commands"], openapi_extra=openapi.body(StartCommand))
+@router.post(
+    "/commands/background",
+    tags=["commands"],
+    openapi_extra=openapi.body(StartCommand),
+    responses=answers(CommandStarted),
+)
 async def run_in_background(request: Request) -> JSONResponse:
-    """Start a command and answer at once; ``/execute/processes`` tells how it goes."""
-    place, asked = await asked_of(request, StartCommand)
-    shown = " ".join([asked.command, *(asked.args or ())])[:SHOWN_MAX]
-    meta = {"kind": "command", "name": asked.name, "language": None, "command": shown}
-    way = Invocation(tuple(asked.argv))
-    return _answer(asked.name, asked.command, await start(place, asked, way, meta, DEFAULT_TIMEOUT_S))
+    """Start a command and answer at once; ``/execute/processes`` has its state and output."""
+    target, body = await parsed_request(request, StartCommand)
+    line = " ".join([body.command, *(body.args or ())])[:LINE_MAX]
+    meta = {"kind": "command", "name": body.name, "language": None, "command": line}
+    invocation = Invocation(tuple(body.argv))
+    started = await start(target, body, invocation, meta, DEFAULT_TIMEOUT_S)
+    answer: CommandStarted = {**_answer(body.name, started), "command": body.command}
+    return JSONResponse(answer)
 
 
-async def choose(place: Place, language: str, code: str) -> Invocation:
-    """The way to run ``code`` in this sandbox; if it has none of the programs, one that will say so.
+async def choose(target: Target, language: str, code: str) -> Invocation:
+    """How to run ``code`` in this sandbox: the first candidate whose program it has, else the first of all.
 
     Raises:
-        SandboxUnavailable: the agent is silent.
+        SandboxUnavailable: the agent does not answer.
     """
-    ways = languages.invocations(language, code)
-    if len(ways) > 1:
-        try:
-            system = await guest.describe(place.endpoint, [way.argv[0] for way in ways])
-        except GuestFault as error:
-            raise broke_off(place, error) from error
-        return next((way for way in ways if way.argv[0] in system.programs), ways[0])
-    return ways[0]
+    candidates = languages.invocations(language, code)
+    if len(candidates) == 1:
+        return candidates[0]
+    try:
+        system = await guest.describe(target.endpoint, [one.argv[0] for one in candidates])
+    except GuestFault as error:
+        raise agent_unavailable(target, error) from error
+    return next((one for one in candidates if one.argv[0] in system.programs), candidates[0])
 
 
 async def start(
-    place: Place,
-    asked: Runnable,
-    way: Invocation,
+    target: Target,
+    body: Runnable,
+    invocation: Invocation,
     meta: dict[str, Any],
     default_timeout_s: float,
     job_id: str | None = None,
 ) -> tuple[str, int, float]:
-    """Start a job; returns its id, its pid (0: it could not be started) and the time.
+    """Start a job; returns its id, its pid (0: it could not be started) and its start in seconds since 1970.
 
     Raises:
-        UserError: it cannot be carried out; RateLimited: too many run already.
-        SandboxSilent, SandboxUnavailable: see ``unanswered``.
+        UserError: the agent refuses it. RateLimited: the sandbox has too many jobs.
+        SandboxSilent, SandboxUnavailable: see ``agent_silent``.
     """
     job = job_id or ids.alnum(20)
 
     async def attempt(cwd: str) -> tuple[int, float]:
         return await guest.start_job(
-            place.endpoint,
+            target.endpoint,
             job,
-            argv=way.argv,
+            argv=invocation.argv,
             meta=meta,
-            stdin=way.stdin,
-            env=asked.env,
+            stdin=invocation.stdin,
+            env=body.env,
             cwd=cwd,
-            user=place.defaults.user,
-            timeout=asked.timeout or default_timeout_s,
-            scratch=way.scratch,
-            imports=way.imports,
+            user=target.defaults.user,
+            timeout=body.timeout or default_timeout_s,
+            scratch=invocation.scratch,
+            imports=invocation.imports,
         )
 
     try:
-        pid, started = await in_folder(place, asked.folder, attempt)
+        pid, started = await in_folder(target, body.folder, attempt)
     except GuestFault as error:
-        raise unanswered(place, error) from error
+        raise agent_silent(target, error) from error
     except GuestError as error:
         raise refusal(error) from error
-    counters_of(place.sandbox.id).executions += 1
+    counters_of(target.sandbox.id).executions += 1
     return job, pid, started
 
 
-def _answer(name: str | None, command: str | None, started: tuple[str, int, float]) -> JSONResponse:
+def _answer(name: str | None, started: tuple[str, int, float]) -> JobStarted:
     job, pid, moment = started
-    return JSONResponse(
-        {
-            "process_id": f"proc_{job}",
-            "execution_id": f"exec_{job}",
-            "status": "running" if pid else "failed",
-            "name": name,
-            **({} if command is None else {"command": command}),
-            "pid": pid,
-            "start_time": rfc3339(moment),
-            "message": "Started in the background" if pid else "The program could not be started",
-            "timestamp": rfc3339(time.time()),
-            "request_id": context.request_id(),
-        }
-    )
+    return {
+        "process_id": f"proc_{job}",
+        "execution_id": f"exec_{job}",
+        "status": "running" if pid else "failed",
+        "name": name,
+        "pid": pid,
+        "start_time": rfc3339(moment),
+        "message": "Started in the background" if pid else "The program could not be started",
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }

@@ -1,4 +1,4 @@
-"""Where a callback may go. Users choose the address, and the server must not become their way into its network."""
+"""Where a callback may go. Users choose the address, and must not reach the server's own network through it."""
 
 from __future__ import annotations
 
@@ -19,51 +19,51 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _RESOLVE_S = 10.0
 
 
-class Forbidden(Exception):
-    """The address must not be asked by this server; the message says why."""
+class AddressNotAllowed(Exception):
+    """The server must not connect to the address; the message gives the reason."""
 
 
 def networks(settings: Sequence[str]) -> tuple[Network, ...]:
     """The networks of the setting ``callback_allow``.
 
     Raises:
-        ValueError: one is none.
+        ValueError: one of them is not a network.
     """
     return tuple(ipaddress.ip_network(text, strict=False) for text in settings)
 
 
 def check_url(text: str, allowed: Sequence[Network]) -> httpx.URL:
-    """A URL that may be called, as far as can be said without asking a name server.
+    """``text`` as a URL that may be called, as far as this is known without a name server.
 
     Raises:
-        UserError: it is no http or https URL, or names an address that is refused.
+        UserError: it is not an http or https URL, or names an address that is not allowed.
     """
     try:
         url = httpx.URL(text)
     except (httpx.InvalidURL, ValueError):
-        raise UserError(f"Field 'callback_url' is no URL: {text[:100]!r}.") from None
-    proper_port = url.port is None or 0 < url.port < 65536
-    if url.scheme not in ("http", "https") or not url.host or not proper_port or len(text) > URL_MAX:
+        raise UserError(f"Field 'callback_url' is not a URL: {text[:100]!r}.") from None
+    has_valid_port = url.port is None or 0 < url.port < 65536
+    if url.scheme not in ("http", "https") or not url.host or not has_valid_port or len(text) > URL_MAX:
         raise UserError(
             f"Field 'callback_url' must be an http or https URL of at most {URL_MAX} characters, "
             f"not {text[:100]!r}."
         )
     if url.userinfo:
-        raise UserError("Field 'callback_url' must not hold a password: use 'callback_headers'.")
+        raise UserError("Field 'callback_url' must not contain a password: use 'callback_headers'.")
     literal = _literal(url.host)
     if literal is not None:
         try:
             check_address(literal, allowed)
-        except Forbidden as error:
+        except AddressNotAllowed as error:
             raise UserError(f"Field 'callback_url': {error}.") from error
     return url
 
 
 async def resolve(url: httpx.URL, allowed: Sequence[Network]) -> Address:
-    """The address to connect to. All of a name's addresses must be good, so nobody can play for luck.
+    """The address to connect to. All addresses of a name must be allowed, so that nothing is gained by trying again.
 
     Raises:
-        Forbidden: one of them must not be asked. OSError, TimeoutError: the name has none.
+        AddressNotAllowed: one of them is not allowed. OSError, TimeoutError: the name has no address.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(_RESOLVE_S):
@@ -75,16 +75,17 @@ async def resolve(url: httpx.URL, allowed: Sequence[Network]) -> Address:
 
 
 def check_address(address: Address, allowed: Sequence[Network]) -> None:
-    """Pass, or say why not.
+    """Check that the server may connect to ``address``.
 
     Raises:
-        Forbidden: loopback, private, link-local, multicast or reserved, or this machine's own.
+        AddressNotAllowed: it is loopback, private, link-local, multicast or reserved, or this
+            machine's own, and in none of ``allowed``.
     """
     inner = _embedded(address)
     if any(inner.version == network.version and inner in network for network in allowed):
         return
-    if not inner.is_global or inner.is_multicast or _is_ours(inner):
-        raise Forbidden(
+    if not inner.is_global or inner.is_multicast or _is_own(inner):
+        raise AddressNotAllowed(
             f"{address} is not a public address: ask the operator to add its network to THAWBOX_CALLBACK_ALLOW"
         )
 
@@ -98,8 +99,8 @@ def _embedded(address: Address) -> Address:
     return address
 
 
-def _is_ours(address: Address) -> bool:
-    """Only an address of this machine can be bound."""
+def _is_own(address: Address) -> bool:
+    """Whether ``address`` is this machine's: only such a one can be bound."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

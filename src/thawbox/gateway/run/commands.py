@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import Field, field_validator
 from starlette.responses import JSONResponse
 
 from thawbox import guest
+from thawbox.gateway.answers import answers
 from thawbox.gateway.context import context_of
+from thawbox.gateway.target import Target, parsed_request
 from thawbox.guest import Completed
 from thawbox.util.timestamps import rfc3339
-from thawbox.web import context, openapi
+from thawbox.web import openapi
+from thawbox.web.context import request_id
 
 from . import execution
-from .execution import WORKSPACE as WORKSPACE
-from .execution import Place, Runnable, asked_of, completed, end_of, without_nul
+from .answers import CommandAnswer
+from .execution import Runnable, end_fields, run_to_end, without_nul
 
 router = APIRouter(tags=["commands"])
 
@@ -40,42 +42,42 @@ class RunCommand(Runnable):
     @field_validator("args")
     @classmethod
     def args_without_nul(cls, args: list[str] | None) -> list[str] | None:
-        """As for the command."""
+        """See ``command_without_nul``."""
         for arg in args or ():
             without_nul(arg)
         return args
 
     @property
     def argv(self) -> list[str]:
-        """What is run."""
+        """The program and its arguments."""
         return ["/bin/sh", "-c", self.command] if self.args is None else [self.command, *self.args]
 
 
-@router.post("/commands/run", openapi_extra=openapi.body(RunCommand))
+@router.post("/commands/run", openapi_extra=openapi.body(RunCommand), responses=answers(CommandAnswer))
 async def run_command(request: Request) -> JSONResponse:
-    """Run a command to its end. Whatever it does is a 200: its exit code tells."""
-    place, asked = await asked_of(request, RunCommand)
-    done = await completed(context_of(request), place, asked.folder, lambda cwd: _run(place, asked, cwd))
-    return JSONResponse(_answer(asked, done))
+    """Run a command to its end. Whatever it does is a 200: see ``exit_code``."""
+    target, body = await parsed_request(request, RunCommand)
+    result = await run_to_end(context_of(request), target, body.folder, lambda cwd: _run(target, body, cwd))
+    return JSONResponse(_answer(body, result))
 
 
-async def _run(place: Place, asked: RunCommand, cwd: str) -> Completed:
+async def _run(target: Target, body: RunCommand, cwd: str) -> Completed:
     return await guest.run(
-        place.endpoint,
-        argv=asked.argv,
-        env=asked.env,
+        target.endpoint,
+        argv=body.argv,
+        env=body.env,
         cwd=cwd,
-        user=place.defaults.user,
-        timeout=asked.timeout or DEFAULT_TIMEOUT_S,
+        user=target.defaults.user,
+        timeout=body.timeout or DEFAULT_TIMEOUT_S,
         output_limit=execution.OUTPUT_LIMIT,
     )
 
 
-def _answer(asked: RunCommand, done: Completed) -> dict[str, Any]:
+def _answer(body: RunCommand, result: Completed) -> CommandAnswer:
     return {
-        **end_of(done, asked.timeout or DEFAULT_TIMEOUT_S),
-        "command": asked.command,
-        "pid": done.pid,
+        **end_fields(result, body.timeout or DEFAULT_TIMEOUT_S),
+        "command": body.command,
+        "pid": result.pid,
         "timestamp": rfc3339(time.time()),
-        "request_id": context.request_id(),
+        "request_id": request_id(),
     }

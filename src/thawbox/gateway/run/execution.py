@@ -1,4 +1,4 @@
-"""What all requests that run something share: their fields, where they run, and how an end reads."""
+"""What all requests that run something share: their fields, where they run, and the fields of their answers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar
+from dataclasses import replace
+from typing import Annotated, TypeVar
 
-from fastapi import Request
 from pydantic import Field, field_validator
 
 from thawbox import metrics
@@ -24,26 +23,25 @@ from thawbox.errors import (
     SandboxUnavailable,
     UserError,
 )
-from thawbox.gateway.context import GatewayContext, context_of, sandbox_of
 from thawbox.gateway.sandbox.counters import counted
-from thawbox.guest import Completed, Endpoint, GuestError
-from thawbox.sandboxes.contract import SandboxDefaults
+from thawbox.gateway.target import Target
+from thawbox.guest import Completed, GuestError
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.store import sandboxes
 from thawbox.store.enums import SandboxStatus
-from thawbox.store.sandboxes import SandboxRow
-from thawbox.web.bodies import Body, M, read_model, usable_environment
+from thawbox.web.bodies import Body, usable_environment
 
+from .answers import EndFields
 from .languages import NOT_STARTED
 
-WORKSPACE = "/workspace"
 OUTPUT_LIMIT = 4 * 1024 * 1024
-"""Bytes of each of stdout and stderr that an answer holds; what is more is dropped, and ``truncated`` says so."""
+"""Bytes of each of stdout and stderr that an answer holds; the rest is dropped, and ``truncated`` is set."""
 MAX_TIMEOUT_S = 86_400
 TIMED_OUT = 124
 KILLED = 137
-"""Exit code, as a shell's, of what SIGKILL ended: every program of a sandbox that ends under them."""
+"""A shell's exit code for SIGKILL, which is how a sandbox's end ends its programs."""
 DEATH_NOTED_S = 5.0
-"""How long after its agent broke off a sandbox's end may take to be in its record."""
+"""Longest time between the last word of a sandbox's agent and the record of the sandbox's end."""
 T = TypeVar("T")
 
 
@@ -64,116 +62,89 @@ class Runnable(Body):
     @field_validator("env")
     @classmethod
     def usable(cls, env: dict[str, str] | None) -> dict[str, str] | None:
-        """Only what can be an environment."""
+        """Names and values that an environment can hold."""
         return usable_environment(env)
 
     @property
     def folder(self) -> str | None:
-        """The working folder that was asked for."""
+        """The requested working folder, under either of its names."""
         return self.workdir or self.working_dir
 
 
 def without_nul(text: str | None) -> str | None:
-    """``text`` if programs can be given it.
+    """``text``, if it can be an argument of a program; for validators.
 
     Raises:
-        ValueError: it holds NUL.
+        ValueError: it has a NUL.
     """
     if text is not None and "\x00" in text:
-        raise ValueError("must not hold NUL")
+        raise ValueError("must not contain NUL")
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A sandbox that can be asked to do something."""
-
-    sandbox: SandboxRow
-    endpoint: Endpoint
-    defaults: SandboxDefaults
-
-
-async def place_of(request: Request) -> Place:
-    """The running sandbox that the request is for.
+async def in_folder(target: Target, requested: str | None, attempt: Callable[[str], Awaitable[T]]) -> T:
+    """``attempt(folder)`` in the first of ``target.folders(requested)`` that exists.
 
     Raises:
-        SandboxUnavailable and what ``sandbox_of`` raises.
+        InvalidPath: none exists. GuestError: of ``attempt``, for another reason.
     """
-    sandbox = await sandbox_of(request)
-    service = context_of(request).sandboxes
-    return Place(sandbox, await service.endpoint(sandbox), await service.defaults(sandbox))
-
-
-async def asked_of(request: Request, model: type[M]) -> tuple[Place, M]:
-    """The sandbox, and the body. A stranger's body is not read."""
-    sandbox = await sandbox_of(request)
-    parts = context_of(request)
-    asked = await read_model(request, model, parts.settings.max_body_bytes)
-    endpoint = await parts.sandboxes.endpoint(sandbox)
-    return Place(sandbox, endpoint, await parts.sandboxes.defaults(sandbox)), asked
-
-
-async def in_folder(place: Place, wanted: str | None, attempt: Callable[[str], Awaitable[T]]) -> T:
-    """``attempt`` in the folder that is wanted, else the template's, else the workspace, else ``/``.
-
-    Raises:
-        InvalidPath: there is no such folder. GuestError of ``attempt`` passes through.
-    """
-    template = place.defaults.workdir
-    folders = [wanted] if wanted else [template] if template != "/" else [WORKSPACE, "/"]
+    folders = target.folders(requested)
     for folder in folders:
         try:
-            return await attempt(folder if folder.startswith("/") else f"{WORKSPACE}/{folder}")
+            return await attempt(folder)
         except GuestError as error:
             if error.code != "NO_CWD":
                 raise
+    missing = requested or folders[-1]
     raise InvalidPath(
-        f"Field 'workdir': there is no folder {folders[-1][:200]!r} in the sandbox.",
-        details={"path": folders[-1]},
+        f"Field 'workdir': there is no folder {missing[:200]!r} in the sandbox.",
+        details={"path": missing},
     )
 
 
-async def completed(
-    parts: GatewayContext, place: Place, wanted: str | None, attempt: Callable[[str], Awaitable[Completed]]
+async def run_to_end(
+    context: ServingContext,
+    target: Target,
+    requested: str | None,
+    attempt: Callable[[str], Awaitable[Completed]],
 ) -> Completed:
     """``attempt`` as ``in_folder``, counted; whatever happens to the program inside is a result.
 
-    The end of the whole sandbox under it, for want of memory most often, is one too: clients repeat what is
-    answered with a 5xx (contract A), and this did run.
+    If the whole sandbox dies meanwhile (usually out of memory), that is a result too. It is not a 5xx: clients
+    repeat those, and the program did run.
 
     Raises:
-        UserError: the request itself cannot be carried out, or the sandbox was stopped, paused or deleted
-            meanwhile.
-        SandboxSilent: its agent says nothing, so nobody knows whether it ran.
-        SandboxUnavailable: its agent could not be asked.
+        UserError: the agent refuses the request, or the sandbox was stopped, paused or deleted meanwhile.
+        SandboxSilent: the agent does not answer, so it is not known whether the program ran.
+        SandboxUnavailable: the agent could not be reached.
     """
     started = time.perf_counter()
-    with counted(place.sandbox.id) as outcome:
+    with counted(target.sandbox.id) as outcome:
         try:
-            done = await in_folder(place, wanted, attempt)
+            result = await in_folder(target, requested, attempt)
         except GuestFault as error:
-            done = await _end_with_sandbox(parts, place, error)
+            result = await _result_of_lost_sandbox(context, target, error)
         except GuestError as error:
             if error.code in ("INVALID", "UNKNOWN_USER"):
                 raise UserError(f"This cannot be run: {error.message}.") from error
-            done = not_started(error.message)  # out of processes, for example: the user's doing
-        outcome.success = done.exit_code == 0 and not done.timed_out
-    word = "timeout" if done.timed_out else "ok" if done.exit_code == 0 else "error"
-    metrics.COMMAND_SECONDS.labels(word).observe(time.perf_counter() - started)
-    return done
+            result = not_started(error.message)  # for example too many processes: up to the user
+        outcome.success = result.exit_code == 0 and not result.timed_out
+    label = "timeout" if result.timed_out else "ok" if result.exit_code == 0 else "error"
+    metrics.COMMAND_SECONDS.labels(label).observe(time.perf_counter() - started)
+    return result
 
 
-async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFault) -> Completed:
-    """The result of a program whose sandbox ended under it.
+async def _result_of_lost_sandbox(context: ServingContext, target: Target, error: GuestFault) -> Completed:
+    """The result of a program whose sandbox died while it ran.
 
     Raises:
-        SandboxNotFound, SandboxStopped, InvalidState: somebody deleted, stopped or paused the sandbox.
-        SandboxSilent, SandboxUnavailable: it has not ended (``unanswered``).
+        SandboxNotFound, SandboxStopped, InvalidState: the sandbox was deleted, stopped or paused.
+        SandboxSilent, SandboxUnavailable: it is alive (``agent_silent``).
     """
     deadline = time.monotonic() + DEATH_NOTED_S
     while True:
-        async with parts.database.read() as connection:
-            row = await sandboxes.get(connection, place.sandbox.id)
+        async with context.database.read() as connection:
+            row = await sandboxes.get(connection, target.sandbox.id)
         if row is None:
             raise SandboxNotFound("Sandbox not found") from error
         if row.status == SandboxStatus.ERROR:
@@ -182,47 +153,47 @@ async def _end_with_sandbox(parts: GatewayContext, place: Place, error: GuestFau
                 exit_code=KILLED,
                 signal=int(signal.SIGKILL),
             )
-        if row.status == SandboxStatus.PAUSED or row.secret != place.sandbox.secret:
-            # Not the 503 of what is paused: after it, clients would start a second one beside the first.
+        if row.status == SandboxStatus.PAUSED or row.secret != target.sandbox.secret:
+            # Not the 503 of a paused sandbox: after it, clients would start a second program beside the first.
             raise InvalidState(
-                f"Sandbox {row.id} was paused, or started again, while this ran: its output is lost. Look at what "
-                "it has done before you repeat it; what should outlive a pause runs in the background."
+                f"Sandbox {row.id} was paused, or started again, while this ran: its output is lost. Check what it "
+                "has done before you repeat it. Run in the background what should outlive a pause."
             ) from error
         if row.status != SandboxStatus.RUNNING:
-            await parts.sandboxes.endpoint(row)  # says why it cannot be reached
+            await context.sandboxes.endpoint(row)  # raises the error for this status
         if time.monotonic() > deadline:
-            raise unanswered(place, error) from error
+            raise agent_silent(target, error) from error
         await asyncio.sleep(0.02)
 
 
-def unanswered(place: Place, error: GuestFault) -> SandboxSilent | SandboxUnavailable:
-    """The answer to a request that does something, if the agent is silent or talks nonsense.
+def agent_silent(target: Target, error: GuestFault) -> SandboxSilent | SandboxUnavailable:
+    """The error of a request that changes something, when its agent does not answer or answers nonsense.
 
-    Clients repeat a 503. That is right only for what was not handed over.
+    Clients repeat a 503, so only a request that did not reach the agent gets one.
     """
     if isinstance(error, GuestUnreachable):
-        return broke_off(place, error)
+        return agent_unavailable(target, error)
     return SandboxSilent(
-        f"Sandbox {place.sandbox.id} does not respond ({error.message}), so it is not known whether this was done. "
-        "Look before you repeat it. Mostly a program inside takes all processor time or all processes: end it, or "
-        "delete the sandbox."
+        f"Sandbox {target.sandbox.id} does not respond ({error.message}), so it is not known whether this was done. "
+        "Check before you repeat it. The usual cause is a program inside that takes all processor time or all "
+        "processes: end it, or delete the sandbox."
     )
 
 
-def broke_off(place: Place, error: GuestFault) -> SandboxUnavailable:
-    """The answer to a request that changes nothing, if the agent is silent or talks nonsense; it may be repeated."""
-    return SandboxUnavailable(f"The agent of sandbox {place.sandbox.id} broke off: {error.message}")
+def agent_unavailable(target: Target, error: GuestFault) -> SandboxUnavailable:
+    """The error of a request that changes nothing, when its agent does not answer properly; it may be repeated."""
+    return SandboxUnavailable(f"The agent of sandbox {target.sandbox.id} broke off: {error.message}")
 
 
 def refusal(error: GuestError) -> UserError:
-    """The answer for what the agent refuses; never a 5xx, because clients would try again."""
+    """The error for what the agent refuses. Never a 5xx, because clients repeat those."""
     if error.code == "TOO_MANY":
         return RateLimited(f"{error.message}.", retry_after=5)
     return UserError(f"This cannot be run: {error.message}.")
 
 
 def not_started(message: str) -> Completed:
-    """A command that did not come to run."""
+    """The result of a command that could not be started."""
     return Completed(
         exit_code=NOT_STARTED,
         signal=None,
@@ -235,20 +206,20 @@ def not_started(message: str) -> Completed:
     )
 
 
-def end_of(done: Completed, timeout_s: float) -> dict[str, Any]:
-    """The fields that say how a command or some code ended."""
-    stderr = done.stderr.decode("utf-8", "replace")
-    if done.timed_out:
+def end_fields(result: Completed, timeout_s: float) -> EndFields:
+    """How a command or some code ended, as fields of an answer; stderr names a timeout and dropped output."""
+    stderr = result.stderr.decode("utf-8", "replace")
+    if result.timed_out:
         stderr += f"\n[timed out after {timeout_s:g} s]\n"
-    if done.truncated:
+    if result.truncated:
         stderr += f"\n[output was cut: only the first {OUTPUT_LIMIT} bytes of each stream are kept]\n"
-    exit_code = TIMED_OUT if done.timed_out else done.exit_code
+    exit_code = TIMED_OUT if result.timed_out else result.exit_code
     return {
         "success": exit_code == 0,
-        "stdout": done.stdout.decode("utf-8", "replace"),
+        "stdout": result.stdout.decode("utf-8", "replace"),
         "stderr": stderr,
         "exit_code": exit_code,
-        "execution_time": done.seconds,
-        "timed_out": done.timed_out,
-        "truncated": done.truncated,
+        "execution_time": result.seconds,
+        "timed_out": result.timed_out,
+        "truncated": result.truncated,
     }

@@ -14,23 +14,17 @@ from pydantic import field_validator
 from starlette.responses import JSONResponse
 
 from thawbox.errors import GuestFault, TooLarge
-from thawbox.gateway.context import GatewayContext, context_of
+from thawbox.gateway.answers import answers
+from thawbox.gateway.context import context_of
+from thawbox.gateway.target import Target, parsed_request, target_of
 from thawbox.guest import Completed, GuestError, kernel
+from thawbox.sandboxes.serving import ServingContext
 from thawbox.util.timestamps import rfc3339
-from thawbox.web import context
+from thawbox.web.context import request_id
 
 from . import execution, languages, rich
-from .execution import (
-    Place,
-    Runnable,
-    asked_of,
-    broke_off,
-    completed,
-    end_of,
-    not_started,
-    place_of,
-    without_nul,
-)
+from .answers import CodeAnswer, KernelSession, KernelSessions
+from .execution import Runnable, agent_unavailable, end_fields, not_started, run_to_end, without_nul
 
 router = APIRouter(tags=["code"])
 
@@ -38,21 +32,22 @@ DEFAULT_TIMEOUT_S = 60
 CODE_MAX = 512 * 1024
 """Bytes of a cell; the agent takes it in one request."""
 RICH_LIMIT = 16 * 1024 * 1024
-PATIENCE_S = 60.0
-"""How long a kernel that was just started may take until it listens."""
+KERNEL_START_S = 60.0
+"""Longest time until a new kernel listens."""
 NO_KERNEL = (
     "This template has no IPython kernel: add 'pip3 install ipykernel' to its recipe, and 'kernel: true' "
     "to have one that runs from the start."
 )
 CRASHED = 1
+"""Exit code of a cell that raised or whose kernel ended."""
 PLOTLY = "application/vnd.plotly.v1+json"
 
-Say = Callable[[str, bytes], Awaitable[None]]
-"""``say(stream, piece)``: stdout or stderr."""
+OnOutput = Callable[[str, bytes], Awaitable[None]]
+"""Called with ``stdout`` or ``stderr`` and a piece of that stream."""
 
 
-async def _keep_quiet(_stream: str, _piece: bytes) -> None:
-    """Nobody listens before the end."""
+async def _ignore_output(_stream: str, _piece: bytes) -> None:
+    """For callers that need the output only at the end."""
 
 
 class ExecuteCell(Runnable):
@@ -63,78 +58,81 @@ class ExecuteCell(Runnable):
     @field_validator("code")
     @classmethod
     def code_without_nul(cls, text: str) -> str:
-        """Python takes none."""
+        """Python does not accept NUL."""
         without_nul(text)
         return text
 
 
-@router.post("/execute/ipython")
+@router.post("/execute/ipython", responses=answers(CodeAnswer))
 async def execute_cell(request: Request) -> JSONResponse:
     """Run a cell. Variables stay for the next one; cells of one sandbox run one after the other. Always a 200."""
-    place, asked = await asked_of(request, ExecuteCell)
-    done, shown = await run_cell(context_of(request), place, asked)
-    answer = end_of(done, asked.timeout or DEFAULT_TIMEOUT_S)
-    return JSONResponse(
-        {
-            **answer,
-            "language": "python",
-            **shown.fields(),
-            "timestamp": rfc3339(time.time()),
-            "request_id": context.request_id(),
-        }
-    )
+    target, body = await parsed_request(request, ExecuteCell)
+    result, outputs = await run_cell(context_of(request), target, body)
+    answer: CodeAnswer = {
+        **end_fields(result, body.timeout or DEFAULT_TIMEOUT_S),
+        "language": "python",
+        **outputs.fields(),
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)
 
 
 async def run_cell(
-    parts: GatewayContext, place: Place, asked: ExecuteCell, say: Say = _keep_quiet
-) -> tuple[Completed, rich.Rich]:
-    """Run a cell to its end; ``say`` hears its output as it comes, too. Whatever happens inside is a result.
+    context: ServingContext, target: Target, body: ExecuteCell, on_output: OnOutput = _ignore_output
+) -> tuple[Completed, rich.RichResults]:
+    """Run a cell to its end; ``on_output`` gets its output as it comes. Whatever happens inside is a result.
 
     Raises:
-        TooLarge: the cell.
-        UserError: the request cannot be carried out.
-        SandboxUnavailable: the sandbox's agent is silent.
+        TooLarge: the cell has more than ``CODE_MAX`` bytes.
+        UserError, SandboxSilent, SandboxUnavailable: see ``run_to_end``.
     """
-    if len(asked.code.encode()) > CODE_MAX:
+    if len(body.code.encode()) > CODE_MAX:
         raise TooLarge(f"Field 'code' is longer than {CODE_MAX} bytes: write it to a file and %run that.")
-    told: list[bytes] = []
-    done = await completed(parts, place, asked.folder, lambda cwd: _run(place, asked, cwd, told, say))
-    return done, rich.read(b"\n".join(told))
+    lines: list[bytes] = []
+    result = await run_to_end(
+        context, target, body.folder, lambda cwd: _run(target, body, cwd, lines, on_output)
+    )
+    return result, rich.read(b"\n".join(lines))
 
 
-async def _run(place: Place, asked: ExecuteCell, cwd: str, told: list[bytes], say: Say) -> Completed:
-    """Run the cell; starts the kernel if there is none. Rich results go into ``told``."""
-    deadline = time.monotonic() + PATIENCE_S
+async def _run(
+    target: Target, body: ExecuteCell, cwd: str, lines: list[bytes], on_output: OnOutput
+) -> Completed:
+    """Run the cell; starts the kernel if there is none. Rich results go into ``lines``."""
+    deadline = time.monotonic() + KERNEL_START_S
     started = False
     while True:
         try:
-            return await _run_in_kernel(place, asked, told, say)
+            return await _run_in_kernel(target, body, lines, on_output)
         except GuestError as error:
             if error.code != "NOT_LISTENING" or time.monotonic() > deadline:
                 raise
         if started:
             await asyncio.sleep(0.05)
-        done = await kernel.start_kernel(place.endpoint, user=place.defaults.user, cwd=cwd, wait=False)
+        result = await kernel.start_kernel(target.endpoint, user=target.defaults.user, cwd=cwd, wait=False)
         started = True
-        if done.exit_code == kernel.NO_IPYKERNEL:
+        if result.exit_code == kernel.NO_IPYKERNEL:
             return not_started(NO_KERNEL)
-        if done.pid == 0:
+        if result.pid == 0:
             return not_started(languages.missing("python"))
-        if done.exit_code != 0:
-            return done
+        if result.exit_code != 0:
+            return result
 
 
-async def _run_in_kernel(place: Place, asked: ExecuteCell, told: list[bytes], say: Say) -> Completed:
+async def _run_in_kernel(
+    target: Target, body: ExecuteCell, lines: list[bytes], on_output: OnOutput
+) -> Completed:
     events = kernel.run_cell(
-        place.endpoint,
-        user=place.defaults.user,
-        sandbox=place.sandbox.id,
-        code=asked.code,
-        timeout=asked.timeout or DEFAULT_TIMEOUT_S,
-        env=asked.env or {},
+        target.endpoint,
+        user=target.defaults.user,
+        sandbox=target.sandbox.id,
+        code=body.code,
+        timeout=body.timeout or DEFAULT_TIMEOUT_S,
+        env=body.env or {},
     )
     output = {"stdout": bytearray(), "stderr": bytearray()}
-    room = RICH_LIMIT
+    left = RICH_LIMIT
     end: dict[str, Any] = {}
     async with aclosing(events):
         async for event in events:
@@ -145,12 +143,12 @@ async def _run_in_kernel(place: Place, asked: ExecuteCell, told: list[bytes], sa
                     data = data[: execution.OUTPUT_LIMIT - len(kept)]
                     kept += data
                     if data:
-                        await say(stream, data)
+                        await on_output(stream, data)
                 case "result" | "display" as kind:
-                    line = json.dumps({"kind": kind, "data": _known(event.get("data"))}).encode()
-                    if len(line) <= room:
-                        room -= len(line)
-                        told.append(line)
+                    line = json.dumps({"kind": kind, "data": _with_plotly(event.get("data"))}).encode()
+                    if len(line) <= left:
+                        left -= len(line)
+                        lines.append(line)
                 case "end":
                     end = event
                 case other:
@@ -160,8 +158,8 @@ async def _run_in_kernel(place: Place, asked: ExecuteCell, told: list[bytes], sa
     return _completed(output, end)
 
 
-def _known(data: Any) -> Any:
-    """A kernel's bundle with plotly's own type as what clients know."""
+def _with_plotly(data: Any) -> Any:
+    """A kernel's bundle, with plotly's own type under the type that clients know."""
     if isinstance(data, dict) and PLOTLY in data:
         return {**data, "application/json": data[PLOTLY]}
     return data
@@ -182,36 +180,36 @@ def _completed(output: dict[str, bytearray], end: dict[str, Any]) -> Completed:
     )
 
 
-@router.get("/jupyter/sessions")
+@router.get("/jupyter/sessions", responses=answers(KernelSessions))
 @router.get("/jupyter/status", include_in_schema=False)
 async def list_sessions(request: Request) -> JSONResponse:
     """The sandbox's kernel, if one runs."""
-    place = await place_of(request)
-    sessions = await _sessions(place)
-    return JSONResponse(
-        {
-            "sessions": sessions,
-            "count": len(sessions),
-            "timestamp": rfc3339(time.time()),
-            "request_id": context.request_id(),
-        }
-    )
+    target = await target_of(request)
+    sessions = await _sessions(target)
+    answer: KernelSessions = {
+        "sessions": sessions,
+        "count": len(sessions),
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)
 
 
-async def _sessions(place: Place) -> list[dict[str, Any]]:
+async def _sessions(target: Target) -> list[KernelSession]:
     try:
-        status = await kernel.kernel_status(place.endpoint, user=place.defaults.user)
-    except (GuestError, GuestFault) as error:
-        if isinstance(error, GuestFault):
-            raise broke_off(place, error) from error
+        status = await kernel.kernel_status(target.endpoint, user=target.defaults.user)
+    except GuestFault as error:
+        raise agent_unavailable(target, error) from error
+    except GuestError:
         return []
-    if status is None or status.get("execution_state") not in ("starting", "idle", "busy"):
+    state = None if status is None else status.get("execution_state")
+    if status is None or state not in ("starting", "idle", "busy"):
         return []
     connections, active = status.get("connections"), status.get("last_activity")
     return [
         {
             "kernel_id": str(status.get("kernel_id"))[:64],
-            "execution_state": status["execution_state"],
+            "execution_state": state,
             "connections": connections if isinstance(connections, int) and 0 <= connections < 10**6 else 0,
             "last_activity": rfc3339(
                 float(active) if isinstance(active, int | float) and 0 <= active < 1e11 else 0.0

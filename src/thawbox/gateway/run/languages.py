@@ -10,11 +10,11 @@ from thawbox.agent_image import MOUNT_POINT
 from thawbox.errors import UserError
 
 NOT_STARTED = 127
-"""Exit code, as a shell's, of what is not there."""
+"""A shell's exit code for a program that does not exist."""
 RUNNER = f"{MOUNT_POINT}/python/run.py"
 """Runs code on the template's own Python, inside."""
 _ARGUMENT_MAX = 100 * 1024
-"""The kernel takes 128 KB as one argument; longer code goes another way."""
+"""The kernel's limit for one argument is 128 KB; longer code comes on a file descriptor."""
 _MODULE = re.compile(r"^\s*(import\b\s*[^(.\s]|export\s)", re.MULTILINE)
 _IMPORT = re.compile(r"\b(?:import|from)[ \t]+([\w., \t]+)")
 _IMPORTS_MAX = 50
@@ -45,27 +45,31 @@ _REMEDIES = {
     "sh": "build the template from an image that has a shell",
     "go": "build the template from golang:1.22, or install golang in it",
 }
-LOOKED_FOR = tuple(sorted({program for programs in _PROGRAMS.values() for program in programs}))
-"""Programs whose presence in a template decides which languages it has."""
+CANDIDATE_PROGRAMS = tuple(sorted({program for programs in _PROGRAMS.values() for program in programs}))
+"""Programs that decide which languages a template has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One way to run some code. ``rich``: it tells results on a descriptor of its own."""
+    """A way to run some code.
+
+    ``rich``: it writes rich results to a file descriptor of their own. ``scratch``: it gets a temporary folder, the
+    variable ``THAWBOX_SCRATCH``.
+    """
 
     argv: tuple[str, ...]
     stdin: bytes | None = None
     rich: bool = False
     scratch: bool = False
     imports: tuple[str, ...] = ()
-    """Modules that Python code names in its imports"""
+    """Modules that Python code imports."""
 
 
 def named(language: str) -> str:
-    """The language that a client means: python, javascript, bash, sh or go.
+    """``language``, which may be an alias, as one of python, javascript, bash, sh and go.
 
     Raises:
-        UserError: it is none of these.
+        UserError: there is no such alias.
     """
     known = _ALIASES.get(language.strip().lower())
     if known is None:
@@ -74,7 +78,7 @@ def named(language: str) -> str:
 
 
 def invocations(language: str, code: str) -> list[Invocation]:
-    """How to run ``code``: the first of these whose program the template has."""
+    """Ways to run ``code``, best first: the first whose program the template has should be used."""
     text = code.encode()
     match language:
         case "python":
@@ -86,10 +90,10 @@ def invocations(language: str, code: str) -> list[Invocation]:
             kind = ("--input-type=module",) if _MODULE.search(code) else ()
             return [Invocation((name, *kind, "-"), text) for name in _PROGRAMS["javascript"]]
         case "go":
-            # The shell ends with the folder still there if it is killed; the agent removes it in any case.
+            # A shell that is killed leaves the folder behind; the agent removes it in any case.
             script = (
                 'command -v go > /dev/null || exit 127; cat > "$THAWBOX_SCRATCH/main.go" || exit 1; '
-                'GOTMPDIR="$THAWBOX_SCRATCH" '  # what a build that is killed leaves goes with the folder
+                'GOTMPDIR="$THAWBOX_SCRATCH" '  # a killed build's leftovers go with the folder
                 'go build -o "$THAWBOX_SCRATCH/main" "$THAWBOX_SCRATCH/main.go" < /dev/null || exit; '
                 'exec "$THAWBOX_SCRATCH/main" < /dev/null'  # "go run" ends with 1, whatever the program's status
             )
@@ -103,7 +107,7 @@ def invocations(language: str, code: str) -> list[Invocation]:
 
 
 def imported(code: str) -> tuple[str, ...]:
-    """Top-level names of the modules that Python code imports, as far as one can see without running it."""
+    """Top-level names of the modules that Python code imports, as far as its text shows."""
     names = (
         words.split()[0].partition(".")[0]
         for tail in _IMPORT.findall(code)
@@ -114,15 +118,15 @@ def imported(code: str) -> tuple[str, ...]:
 
 
 def lacks(language: str, pid: int, exit_code: int | None, stderr: str | bytes) -> bool:
-    """Whether an execution ended as it did because the template lacks the language."""
+    """Whether an execution failed because the template lacks the language."""
     return exit_code == NOT_STARTED and (pid == 0 or (language == "go" and not stderr))
 
 
 def missing(language: str) -> str:
-    """What to tell somebody whose template lacks a language."""
+    """The message for a template without ``language``: what to add to it."""
     return f"This template has no {language}: {_REMEDIES[language]}."
 
 
 def present(programs: Sequence[str]) -> list[str]:
-    """The languages of a template that has these of the programs that we ``LOOKED_FOR``."""
+    """The languages of a template that has ``programs``, a part of ``CANDIDATE_PROGRAMS``."""
     return [language for language, names in _PROGRAMS.items() if any(name in programs for name in names)]

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import field_validator
 from starlette.responses import JSONResponse
 
 from thawbox import guest
-from thawbox.errors import GuestFault, NotFound, UserError
+from thawbox.errors import GuestFault, MissingParameter, ProcessNotFound
+from thawbox.gateway.answers import answers
 from thawbox.gateway.context import context_of, sandbox_of
+from thawbox.gateway.target import target_of
 from thawbox.guest import GuestError, Job, ProcessInfo
 from thawbox.util.timestamps import rfc3339, rfc3339_or_none
-from thawbox.web import context
 from thawbox.web.bodies import Body, parse, read_json
+from thawbox.web.context import request_id
 
 from . import languages
-from .execution import OUTPUT_LIMIT, broke_off, place_of, refusal, unanswered
+from .answers import JobAnswer, JobItem, JobList, JobStatus, KillAnswer, ProcessItem, ProcessList
+from .execution import OUTPUT_LIMIT, agent_silent, agent_unavailable, refusal
 
 router = APIRouter(tags=["processes"])
 
-_STATES = {"R": "running", "S": "sleeping", "D": "sleeping", "T": "stopped", "t": "stopped", "Z": "zombie"}
+_STATES: dict[str, Literal["running", "sleeping", "stopped", "zombie"]] = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "sleeping",
+    "T": "stopped",
+    "t": "stopped",
+    "Z": "zombie",
+}
 _PID_DIGITS = 9
-
-
-class ProcessNotFound(NotFound):
-    """No job or process of the sandbox has this id."""
-
-    code = "PROCESS_NOT_FOUND"
-    title = "Process not found"
-
-
-class MissingParameter(UserError):
-    """Something that the request cannot do without."""
-
-    code = "MISSING_PARAMETER"
-    title = "Missing parameter"
 
 
 class Kill(Body):
@@ -53,92 +49,105 @@ class Kill(Body):
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-@router.get("/execute/processes")
+@router.get("/execute/processes", responses=answers(JobList))
 async def list_executions(request: Request) -> JSONResponse:
     """Background code and commands: those that run, and those that ended within the last hour."""
-    place = await place_of(request)
+    target = await target_of(request)
     try:
-        items = [job_item(job) for job in await guest.list_jobs(place.endpoint)]
+        items = [job_item(job) for job in await guest.list_jobs(target.endpoint)]
     except GuestFault as error:
-        raise broke_off(place, error) from error
-    return _listing(items)
+        raise agent_unavailable(target, error) from error
+    answer: JobList = {
+        "processes": items,
+        "count": len(items),
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)
 
 
-@router.get("/execute/processes/{process_id}")
+@router.get("/execute/processes/{process_id}", responses=answers(JobAnswer))
 async def get_execution(request: Request, process_id: str) -> JSONResponse:
-    """One of them, with its output from the beginning."""
-    place = await place_of(request)
+    """One background execution, with its output from the beginning."""
+    target = await target_of(request)
     try:
-        job = await guest.read_job(place.endpoint, job_id_of(process_id), output_limit=OUTPUT_LIMIT)
+        job = await guest.read_job(target.endpoint, job_id_of(process_id), output_limit=OUTPUT_LIMIT)
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise agent_unavailable(target, error) from error
     except GuestError as error:
         if error.code in ("NO_JOB", "INVALID"):
             raise _unknown(process_id) from error
         raise refusal(error) from error
-    return JSONResponse({**job_item(job), "request_id": context.request_id()})
+    answer: JobAnswer = {**job_item(job), "request_id": request_id()}
+    return JSONResponse(answer)
 
 
-@router.get("/processes")
+@router.get("/processes", responses=answers(ProcessList))
 async def list_processes(request: Request) -> JSONResponse:
     """Every process of the sandbox; background executions carry their ids."""
-    place = await place_of(request)
+    target = await target_of(request)
     try:
-        found = await guest.list_processes(place.endpoint)
-        jobs = {job.pid: job for job in await guest.list_jobs(place.endpoint) if job.ended is None}
+        found = await guest.list_processes(target.endpoint)
+        jobs = {job.pid: job for job in await guest.list_jobs(target.endpoint) if job.ended is None}
     except GuestFault as error:
-        raise broke_off(place, error) from error
-    return _listing([_process_item(process, jobs.get(process.pid)) for process in found])
+        raise agent_unavailable(target, error) from error
+    items = [_process_item(process, jobs.get(process.pid)) for process in found]
+    answer: ProcessList = {
+        "processes": items,
+        "count": len(items),
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)
 
 
-@router.post("/execute/kill/{process_id}")
-@router.post("/processes/{process_id}/kill")
+@router.post("/execute/kill/{process_id}", responses=answers(KillAnswer))
+@router.post("/processes/{process_id}/kill", responses=answers(KillAnswer))
 async def kill_process(request: Request, process_id: str) -> JSONResponse:
     """End a background execution with all that it started, or a process by its pid."""
     return await _kill(request, process_id)
 
 
-@router.post("/execute/kill")
-@router.delete("/execute/kill")
+@router.post("/execute/kill", responses=answers(KillAnswer))
+@router.delete("/execute/kill", responses=answers(KillAnswer))
 async def kill_named(request: Request, process_id: str | None = None) -> JSONResponse:
-    """As above, with the id in the query or in the body."""
+    """End a background execution or a process whose id is in the query or in the body."""
     if process_id is None:
         await sandbox_of(request)
-        asked = Kill()
+        body = Kill()
         if request.headers.get("content-type"):
-            asked = parse(Kill, await read_json(request, context_of(request).settings.max_body_bytes))
-        process_id = asked.process_id or asked.execution_id
+            body = parse(Kill, await read_json(request, context_of(request).settings.max_body_bytes))
+        process_id = body.process_id or body.execution_id
     if not process_id:
         raise MissingParameter("Give 'process_id': a process id, an execution id or a system pid.")
     return await _kill(request, process_id)
 
 
 async def _kill(request: Request, process_id: str) -> JSONResponse:
-    place = await place_of(request)
+    target = await target_of(request)
     job_id = job_id_of(process_id)
     by_pid = job_id.isascii() and job_id.isdigit()
     if by_pid and len(job_id) > _PID_DIGITS:
         raise _unknown(process_id)
     try:
         if by_pid:
-            killed = await guest.kill(place.endpoint, pid=int(job_id))
+            killed = await guest.kill(target.endpoint, pid=int(job_id))
         else:
-            killed = await guest.kill(place.endpoint, job_id=job_id)
+            killed = await guest.kill(target.endpoint, job_id=job_id)
     except GuestFault as error:
-        raise unanswered(place, error) from error
+        raise agent_silent(target, error) from error
     except GuestError as error:
         if error.code in ("NO_PROCESS", "INVALID"):
             raise _unknown(process_id) from error
         raise refusal(error) from error
-    return JSONResponse(
-        {
-            "process_id": process_id,
-            "status": "killed" if killed else "exited",
-            "message": "Process terminated successfully" if killed else "The process had ended already",
-            "timestamp": rfc3339(time.time()),
-            "request_id": context.request_id(),
-        }
-    )
+    answer: KillAnswer = {
+        "process_id": process_id,
+        "status": "killed" if killed else "exited",
+        "message": "Process terminated successfully" if killed else "The process had ended already",
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)
 
 
 def _unknown(process_id: str) -> ProcessNotFound:
@@ -146,12 +155,12 @@ def _unknown(process_id: str) -> ProcessNotFound:
 
 
 def job_id_of(public_id: str) -> str:
-    """The agent's id of a job whose process or execution id this is; anything else stays as it is."""
+    """The agent's id for a process or execution id of the API; anything else is returned unchanged."""
     return public_id.removeprefix("proc_").removeprefix("exec_")
 
 
-def status_of(job: Job) -> str:
-    """The state of a job as clients know it."""
+def status_of(job: Job) -> JobStatus:
+    """The status of a job in answers."""
     if job.ended is None:
         return "running"
     if job.killed:
@@ -160,7 +169,7 @@ def status_of(job: Job) -> str:
 
 
 def stderr_of(job: Job) -> str:
-    """What the job wrote to stderr, and what there is to say about its end."""
+    """What the job wrote to stderr, with notes on a missing language, a timeout and dropped output."""
     stderr = job.stderr
     language = job.meta.get("language")
     if isinstance(language, str) and languages.lacks(language, job.pid, job.code, job.stderr):
@@ -172,8 +181,8 @@ def stderr_of(job: Job) -> str:
     return stderr
 
 
-def job_item(job: Job) -> dict[str, Any]:
-    """A job as lists show it, times in both spellings."""
+def job_item(job: Job) -> JobItem:
+    """A job as an entry of a list; each time has both names that clients read."""
     started, ended = rfc3339(job.started), rfc3339_or_none(job.ended)
     texts = {
         key: value for key in ("name", "language", "command") if isinstance(value := job.meta.get(key), str)
@@ -200,8 +209,8 @@ def job_item(job: Job) -> dict[str, Any]:
     }
 
 
-def _process_item(process: ProcessInfo, job: Job | None) -> dict[str, Any]:
-    item = {
+def _process_item(process: ProcessInfo, job: Job | None) -> ProcessItem:
+    item: ProcessItem = {
         "pid": process.pid,
         "ppid": process.ppid,
         "name": process.name,
@@ -212,16 +221,7 @@ def _process_item(process: ProcessInfo, job: Job | None) -> dict[str, Any]:
         "user": process.user,
     }
     if job is not None:
-        item.update(process_id=f"proc_{job.id}", execution_id=f"exec_{job.id}", status="running")
+        item["process_id"] = f"proc_{job.id}"
+        item["execution_id"] = f"exec_{job.id}"
+        item["status"] = "running"
     return item
-
-
-def _listing(items: list[dict[str, Any]]) -> JSONResponse:
-    return JSONResponse(
-        {
-            "processes": items,
-            "count": len(items),
-            "timestamp": rfc3339(time.time()),
-            "request_id": context.request_id(),
-        }
-    )

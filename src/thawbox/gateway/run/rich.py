@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from .answers import RichFields, RichOutput
+
 _KEYS = {
     "image/png": "png",
     "image/svg+xml": "svg",
@@ -19,29 +21,34 @@ OUTPUTS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Rich:
-    """``keys``: the last output of each kind, flat. ``outputs``: all of them, in order."""
+class RichResults:
+    """``keys``: the last output of each kind. ``outputs``: all of them, in order."""
 
     result: str | None
     keys: dict[str, Any]
-    outputs: list[dict[str, Any]]
+    outputs: list[RichOutput]
     cut: bool
-    """Something was left out."""
+    """Whether something was left out."""
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> RichFields:
         """Every flat key, null where there is nothing, and ``rich_outputs``."""
         return {
             "result": self.result,
-            **{key: self.keys.get(key) for key in _KEYS.values()},
+            "png": self.keys.get("png"),
+            "svg": self.keys.get("svg"),
+            "html": self.keys.get("html"),
+            "markdown": self.keys.get("markdown"),
+            "json": self.keys.get("json"),
+            "dataframe": self.keys.get("dataframe"),
             "rich_outputs": self.outputs,
         }
 
 
-def read(data: bytes) -> Rich:
-    """The lines that ``guest/python/run.py`` writes. What is none of them is left out, and counts as cut."""
+def read(data: bytes) -> RichResults:
+    """Parse the lines that ``agent/python/run.py`` writes. A line that is not valid is left out, and sets ``cut``."""
     result: str | None = None
     keys: dict[str, Any] = {}
-    outputs: list[dict[str, Any]] = []
+    outputs: list[RichOutput] = []
     cut = False
     for line in data.splitlines():
         bundle = _bundle(line)
@@ -56,12 +63,12 @@ def read(data: bytes) -> Rich:
             if mime in _KEYS:
                 keys[_KEYS[mime]] = value
                 outputs.append({"type": mime, "format": _KEYS[mime], "data": value})
-    return Rich(result, keys, outputs, cut)
+    return RichResults(result, keys, outputs, cut)
 
 
 def _bundle(line: bytes) -> tuple[str, dict[str, Any]] | None:
     try:
-        value = json.loads(line, parse_constant=_refuse)
+        value = json.loads(line, parse_constant=_reject)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or value.get("kind") not in ("result", "display"):
@@ -69,15 +76,15 @@ def _bundle(line: bytes) -> tuple[str, dict[str, Any]] | None:
     data = value.get("data")
     if not isinstance(data, dict):
         return None
-    checked = {mime: content for mime, content in data.items() if _proper(mime, content)}
+    checked = {mime: content for mime, content in data.items() if _is_valid(mime, content)}
     return value["kind"], checked
 
 
-def _refuse(name: str) -> Any:
+def _reject(name: str) -> Any:
     raise ValueError(name)
 
 
-def _proper(mime: str, content: Any) -> bool:
+def _is_valid(mime: str, content: Any) -> bool:
     try:
         json.dumps(content, allow_nan=False, ensure_ascii=False).encode()  # half surrogates
     except (ValueError, RecursionError):

@@ -1,1 +1,1 @@
-"""What a sandbox says of itself over HTTP: facts, health, environment, metrics."""
+"""A sandbox's facts, health, environment and metrics over HTTP."""

@@ -1,4 +1,4 @@
-"""Counts of requests and executions per sandbox. They begin with the server and are forgotten with it."""
+"""Counts of requests and executions per sandbox, in memory: they start at zero with the server."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from thawbox.util.percentile import percentile
 
 SANDBOXES_MAX = 2048
-"""Sandboxes that are counted, twice as many as a node can have running; beyond it the one that was quiet longest is
-forgotten. One that is deleted is forgotten at once."""
+"""Sandboxes with counters, twice as many as a node can run. Beyond it, the one that was idle longest loses its
+counters. A deleted sandbox loses them at once."""
 SAMPLES = 500
-"""Durations that the 95th percentile is of."""
+"""Recent durations, for the 95th percentile."""
 
 
 @dataclass
 class Counters:
-    """Of one sandbox. Durations are milliseconds."""
+    """The counters of one sandbox. Durations are milliseconds."""
 
     requests: dict[str, int] = field(default_factory=dict)
     """By route."""
@@ -29,13 +29,13 @@ class Counters:
     """Sum by route."""
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     errors: int = 0
-    """Requests that were not answered with a success."""
+    """Requests whose answer was not a success."""
     active: int = 0
-    """Executions that somebody waits for."""
+    """Executions whose requests are still waiting."""
     executions: int = 0
     failed: int = 0
-    last_look: tuple[float, float] | None = None
-    """When the CPU was looked at, and its seconds then."""
+    last_sample: tuple[float, float] | None = None
+    """Of the CPU: the time (monotonic) and the seconds used until then."""
 
     def request(self, route: str, status: int, milliseconds: float) -> None:
         """Count a request that has been answered."""
@@ -46,12 +46,12 @@ class Counters:
             self.errors += 1
 
     def busy_share(self, now: float, used: float, age: float) -> float:
-        """Cores' worth of work since the last look; at the first look, over ``age`` seconds.
+        """Cores in use on average since the last call; at the first call, over ``age`` seconds.
 
-        ``used``: seconds of CPU that all living processes have used so far.
+        ``now``: a monotonic time. ``used``: seconds of CPU that all living processes have used so far.
         """
-        since, before = self.last_look or (now - age, 0.0)
-        self.last_look = (now, used)
+        since, before = self.last_sample or (now - age, 0.0)
+        self.last_sample = (now, used)
         return max(0.0, used - before) / (now - since) if now > since else 0.0
 
     @property
@@ -71,7 +71,7 @@ _counters: OrderedDict[str, Counters] = OrderedDict()
 
 
 def counters_of(sandbox_id: str) -> Counters:
-    """The sandbox's counters, kept from now on."""
+    """The sandbox's counters, made if there are none."""
     found = _counters.setdefault(sandbox_id, Counters())
     _counters.move_to_end(sandbox_id)
     while len(_counters) > SANDBOXES_MAX:
@@ -80,13 +80,13 @@ def counters_of(sandbox_id: str) -> Counters:
 
 
 def forget(sandbox_id: str) -> None:
-    """Nobody asks any more."""
+    """Drop the counters of a deleted sandbox."""
     _counters.pop(sandbox_id, None)
 
 
 @contextmanager
 def counted(sandbox_id: str) -> Iterator[Outcome]:
-    """An execution is under way within this block; what does not succeed has failed."""
+    """Count an execution during this block; it failed unless ``Outcome.success`` is set."""
     counters = counters_of(sandbox_id)
     counters.active += 1
     outcome = Outcome()
@@ -99,7 +99,7 @@ def counted(sandbox_id: str) -> Iterator[Outcome]:
 
 
 class CountRequests:
-    """ASGI middleware: counts every request that was for a sandbox, whatever came of it."""
+    """ASGI middleware: counts every request for a sandbox, whatever its answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

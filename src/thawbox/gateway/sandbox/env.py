@@ -9,22 +9,20 @@ from pydantic import field_validator
 from starlette.responses import JSONResponse
 
 from thawbox import guest
-from thawbox.errors import GuestFault, NotFound
-from thawbox.gateway.run.execution import Place, asked_of, broke_off, place_of, refusal, unanswered
+from thawbox.errors import GuestFault, VariableNotSet
+from thawbox.gateway.answers import answers
+from thawbox.gateway.run.execution import agent_silent, agent_unavailable, refusal
+from thawbox.gateway.target import Target, parsed_request, target_of
 from thawbox.guest import GuestError
 from thawbox.guest.environment import Action
 from thawbox.util.timestamps import rfc3339
-from thawbox.web import context, openapi
+from thawbox.web import openapi
 from thawbox.web.bodies import Body, usable_environment
+from thawbox.web.context import request_id
+
+from .answers import EnvironmentAnswer
 
 router = APIRouter(tags=["environment"])
-
-
-class NotSet(NotFound):
-    """A variable that the sandbox does not have, or has from its template."""
-
-    code = "RESOURCE_NOT_FOUND"
-    title = "Variable not set"
 
 
 class Variables(Body):
@@ -35,69 +33,68 @@ class Variables(Body):
     @field_validator("env_vars")
     @classmethod
     def usable(cls, env: dict[str, str]) -> dict[str, str]:
-        """Only what can be an environment."""
+        """Names and values that an environment can hold."""
         usable_environment(env)
         return env
 
 
-@router.get("/env")
+@router.get("/env", responses=answers(EnvironmentAnswer))
 async def get_env(request: Request) -> JSONResponse:
     """The whole environment: what programs need, the template's, and the sandbox's own. Nothing is masked."""
-    place = await place_of(request)
+    target = await target_of(request)
     try:
-        return _answer(await guest.read_environment(place.endpoint, user=place.defaults.user))
+        return _answer(await guest.read_environment(target.endpoint, user=target.defaults.user))
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise agent_unavailable(target, error) from error
     except GuestError as error:
         raise refusal(error) from error
 
 
-@router.put("/env", openapi_extra=openapi.body(Variables))
+@router.put("/env", openapi_extra=openapi.body(Variables), responses=answers(EnvironmentAnswer))
 async def replace_env(request: Request) -> JSONResponse:
     """Replace the sandbox's own variables. What programs need, and the template's, stays below."""
-    place, asked = await asked_of(request, Variables)
-    return await _change(place, "replace", asked.env_vars)
+    target, body = await parsed_request(request, Variables)
+    return await _change(target, "replace", body.env_vars)
 
 
-@router.patch("/env", openapi_extra=openapi.body(Variables))
+@router.patch("/env", openapi_extra=openapi.body(Variables), responses=answers(EnvironmentAnswer))
 async def merge_env(request: Request) -> JSONResponse:
     """Set some variables."""
-    place, asked = await asked_of(request, Variables)
-    return await _change(place, "merge", asked.env_vars)
+    target, body = await parsed_request(request, Variables)
+    return await _change(target, "merge", body.env_vars)
 
 
-@router.delete("/env")
+@router.delete("/env", responses=answers(EnvironmentAnswer))
 async def clear_env(request: Request) -> JSONResponse:
     """Remove the sandbox's own variables."""
-    return await _change(await place_of(request), "replace", {})
+    return await _change(await target_of(request), "replace", {})
 
 
-@router.delete("/env/{key}")
+@router.delete("/env/{key}", responses=answers(EnvironmentAnswer))
 async def remove_variable(request: Request, key: str) -> JSONResponse:
     """Remove one of the sandbox's own variables."""
-    return await _change(await place_of(request), "remove", {}, key)
+    return await _change(await target_of(request), "remove", {}, key)
 
 
 async def _change(
-    place: Place, action: Action, variables: dict[str, str], name: str | None = None
+    target: Target, action: Action, variables: dict[str, str], name: str | None = None
 ) -> JSONResponse:
     try:
-        env = await guest.change_env(place.endpoint, action, variables, name=name, user=place.defaults.user)
+        env = await guest.change_env(target.endpoint, action, variables, name=name, user=target.defaults.user)
     except GuestFault as error:
-        raise unanswered(place, error) from error
+        raise agent_silent(target, error) from error
     except GuestError as error:
         if error.code == "NOT_SET":
-            raise NotSet(f"The sandbox has no variable {(name or '')[:100]!r} of its own.") from error
+            raise VariableNotSet(f"The sandbox has no variable {(name or '')[:100]!r} of its own.") from error
         raise refusal(error) from error
     return _answer(env)
 
 
 def _answer(env: dict[str, str]) -> JSONResponse:
-    return JSONResponse(
-        {
-            "env_vars": env,
-            "count": len(env),
-            "timestamp": rfc3339(time.time()),
-            "request_id": context.request_id(),
-        }
-    )
+    answer: EnvironmentAnswer = {
+        "env_vars": env,
+        "count": len(env),
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)

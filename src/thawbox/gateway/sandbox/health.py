@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
@@ -11,11 +10,13 @@ from starlette.responses import JSONResponse
 import thawbox
 from thawbox import guest
 from thawbox.errors import GuestFault, SandboxUnavailable
+from thawbox.gateway.answers import answers
 from thawbox.gateway.context import context_of, has_token
-from thawbox.gateway.run.execution import place_of
+from thawbox.gateway.target import target_of
 from thawbox.guest import GuestError
-from thawbox.web import context
+from thawbox.web.context import request_id
 
+from .answers import HealthAnswer
 from .features import features_of
 
 router = APIRouter(tags=["health"])
@@ -23,40 +24,49 @@ router = APIRouter(tags=["health"])
 PING_S = 4.0  # the clients give up after 5 s
 
 
-@router.get("/health")
+@router.get("/health", responses=answers(HealthAnswer))
 async def health(request: Request) -> JSONResponse:
-    """Without a token: that the gateway answers. With one: that the agent in the sandbox does.
+    """Without a token: whether the gateway answers. With one: whether the agent in the sandbox does.
 
     Raises:
         SandboxUnavailable: the agent does not answer (503).
     """
-    since = context_of(request).started_at
-    body: dict[str, Any] = {}
     if has_token(request):
-        place = await place_of(request)
-        try:
-            await guest.ping(place.endpoint, timeout=PING_S)
-            features = await features_of(place)
-        except (GuestError, GuestFault) as error:
-            raise SandboxUnavailable(f"The agent of sandbox {place.sandbox.id} does not answer.") from error
-        since = place.sandbox.created_at
-        body = {"vm_id": place.sandbox.id, "features": features, "active_streams": 0}
+        answer = await _sandbox_health(request)
+    else:
+        answer = _health(context_of(request).started_at)
+    return JSONResponse(answer)
+
+
+async def _sandbox_health(request: Request) -> HealthAnswer:
+    target = await target_of(request)
+    try:
+        await guest.ping(target.endpoint, timeout=PING_S)
+        features = await features_of(target)
+    except (GuestError, GuestFault) as error:
+        raise SandboxUnavailable(f"The agent of sandbox {target.sandbox.id} does not answer.") from error
+    return {
+        **_health(target.sandbox.created_at),
+        "vm_id": target.sandbox.id,
+        "features": features,
+        "active_streams": 0,
+    }
+
+
+def _health(since: float) -> HealthAnswer:
     seconds = max(0, int(time.time() - since))
-    return JSONResponse(
-        {
-            "status": "healthy",
-            "agent": "thawbox",
-            "version": thawbox.__version__,
-            "uptime": spoken(seconds),
-            "uptime_seconds": seconds,
-            **body,
-            "request_id": context.request_id(),
-        }
-    )
+    return {
+        "status": "healthy",
+        "agent": "thawbox",
+        "version": thawbox.__version__,
+        "uptime": duration_text(seconds),
+        "uptime_seconds": seconds,
+        "request_id": request_id(),
+    }
 
 
-def spoken(seconds: int) -> str:
-    """A duration as people say it: 2h3m4s."""
+def duration_text(seconds: int) -> str:
+    """A duration in hours, minutes and seconds: 2h3m4s."""
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}h{minute}m{second}s"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import JSONResponse
@@ -12,166 +11,180 @@ from starlette.responses import JSONResponse
 import thawbox
 from thawbox import guest
 from thawbox.errors import GuestFault
+from thawbox.gateway.answers import answers
 from thawbox.gateway.context import sandbox_of
-from thawbox.gateway.run.execution import WORKSPACE, Place, broke_off, place_of, refusal
+from thawbox.gateway.run.execution import agent_unavailable, refusal
+from thawbox.gateway.target import Target, target_of
 from thawbox.guest import GuestError, System
 from thawbox.util.timestamps import rfc3339
-from thawbox.web import context
+from thawbox.web.context import request_id
 
+from .answers import (
+    CacheCleared,
+    CacheNumbers,
+    CacheStats,
+    Features,
+    InfoAnswer,
+    Pong,
+    RootAnswer,
+    SystemAnswer,
+)
 from .features import features_of
-from .health import spoken
+from .health import duration_text
 from .metrics import system_of
 
 router = APIRouter(tags=["information"])
 
 _PORT = "7777"
-"""Where clients of the production service find the agent; ours is behind the sandbox's address."""
+"""Where clients of the production service find the agent. Here it is behind the sandbox's address."""
 
 
-@router.get("/")
+@router.get("/", responses=answers(RootAnswer))
 async def root(request: Request) -> JSONResponse:
     """Name, version and what is served; needs no token."""
-    return JSONResponse(
-        {
-            "name": "thawbox",
-            "agent": "thawbox",
-            "version": thawbox.__version__,
-            "endpoints": _endpoints(request),
-            "request_id": context.request_id(),
-        }
-    )
+    answer: RootAnswer = {
+        "name": "thawbox",
+        "agent": "thawbox",
+        "version": thawbox.__version__,
+        "endpoints": _endpoints(request),
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)
 
 
-@router.get("/ping")
+@router.get("/ping", responses=answers(Pong))
 async def ping() -> JSONResponse:
-    """That the gateway answers; needs no token."""
-    return JSONResponse({"status": "ok", "message": "pong"})
+    """Whether the gateway answers; needs no token."""
+    answer: Pong = {"status": "ok", "message": "pong"}
+    return JSONResponse(answer)
 
 
-@router.get("/info")
+@router.get("/info", responses=answers(InfoAnswer))
 async def info(request: Request) -> JSONResponse:
     """The sandbox, its agent, and what it can do."""
-    place = await place_of(request)
-    system, features = await _described(place)
-    seconds = max(0.0, time.time() - place.sandbox.created_at)
-    return JSONResponse(
-        {
-            "vm_id": place.sandbox.id,
-            "agent": "thawbox",
-            "agent_version": thawbox.__version__,
-            "version": thawbox.__version__,
-            "os": "linux",
-            "arch": system.machine,
-            "platform": f"linux/{system.machine}",
-            "vm_ip": place.endpoint.host,
-            "ip": place.endpoint.host,
-            "vm_port": _PORT,
-            "port": _PORT,
-            "start_time": rfc3339(place.sandbox.created_at),
-            "uptime": seconds,
-            "uptime_seconds": int(seconds),
-            "endpoints": _endpoints(request),
-            "features": features,
-            "request_id": context.request_id(),
-        }
-    )
+    target = await target_of(request)
+    system, features = await _described(target)
+    seconds = max(0.0, time.time() - target.sandbox.created_at)
+    answer: InfoAnswer = {
+        "vm_id": target.sandbox.id,
+        "agent": "thawbox",
+        "agent_version": thawbox.__version__,
+        "version": thawbox.__version__,
+        "os": "linux",
+        "arch": system.machine,
+        "platform": f"linux/{system.machine}",
+        "vm_ip": target.endpoint.host,
+        "ip": target.endpoint.host,
+        "vm_port": _PORT,
+        "port": _PORT,
+        "start_time": rfc3339(target.sandbox.created_at),
+        "uptime": seconds,
+        "uptime_seconds": int(seconds),
+        "endpoints": _endpoints(request),
+        "features": features,
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)
 
 
-@router.get("/system")
+@router.get("/system", responses=answers(SystemAnswer))
 async def system(request: Request) -> JSONResponse:
     """Operating system, hardware, environment and counters."""
-    place = await place_of(request)
-    described, features = await _described(place)
+    target = await target_of(request)
+    described, features = await _described(target)
     try:
-        env = await guest.read_environment(place.endpoint, user=place.defaults.user)
-        counters = await system_of(place)
+        env = await guest.read_environment(target.endpoint, user=target.defaults.user)
+        counters = await system_of(target)
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise agent_unavailable(target, error) from error
     except GuestError as error:
         raise refusal(error) from error
     release = _release(described.os_release)
-    folder = place.defaults.workdir
-    return JSONResponse(
-        {
-            "os": {
-                "name": release.get("NAME", "Linux"),
-                "version": release.get("VERSION_ID", ""),
-                "kernel": described.kernel,
-                "arch": described.machine,
-                "hostname": described.hostname,
-                "timezone": described.timezone,
-            },
-            "hardware": {
-                "cpu_cores": place.sandbox.cpu,
-                "cpu_model": described.cpu_model,
-                "memory_mb": place.sandbox.memory_mb,
-                "disk_mb": place.sandbox.disk_gb * 1024,
-            },
-            "network": {
-                "interfaces": [{"name": "eth0", "ip": place.endpoint.host}],
-                "hostname": described.hostname,
-            },
-            "environment": {
-                "shell": env.get("SHELL", "/bin/sh"),
-                "path": env.get("PATH", ""),
-                "user": env.get("USER", ""),
-                "home": env.get("HOME", ""),
-                "working_dir": folder if folder != "/" else WORKSPACE,
-                "environment": env,
-            },
-            "capabilities": features["languages"],
-            "metrics": counters,
-            "uptime": spoken(int(time.time() - place.sandbox.created_at)),
-            "timestamp": rfc3339(time.time()),
-            "request_id": context.request_id(),
-        }
-    )
+    answer: SystemAnswer = {
+        "os": {
+            "name": release.get("NAME", "Linux"),
+            "version": release.get("VERSION_ID", ""),
+            "kernel": described.kernel,
+            "arch": described.machine,
+            "hostname": described.hostname,
+            "timezone": described.timezone,
+        },
+        "hardware": {
+            "cpu_cores": target.sandbox.cpu,
+            "cpu_model": described.cpu_model,
+            "memory_mb": target.sandbox.memory_mb,
+            "disk_mb": target.sandbox.disk_gb * 1024,
+        },
+        "network": {
+            "interfaces": [{"name": "eth0", "ip": target.endpoint.host}],
+            "hostname": described.hostname,
+        },
+        "environment": {
+            "shell": env.get("SHELL", "/bin/sh"),
+            "path": env.get("PATH", ""),
+            "user": env.get("USER", ""),
+            "home": env.get("HOME", ""),
+            "working_dir": target.workdir,
+            "environment": env,
+        },
+        "capabilities": features["languages"],
+        "metrics": counters,
+        "uptime": duration_text(int(time.time() - target.sandbox.created_at)),
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)
 
 
-@router.get("/cache/stats")
-@router.get("/cache")
+@router.get("/cache/stats", responses=answers(CacheStats))
+@router.get("/cache", responses=answers(CacheStats))
 async def cache_stats(request: Request) -> JSONResponse:
     """There is no cache: zeros."""
     await sandbox_of(request)
-    numbers = {"size": 0, "max_size": 0, "hits": 0, "misses": 0, "hit_rate": 0.0, "total_hits": 0}
-    return JSONResponse(
-        {
-            "cache": numbers,
-            **numbers,
-            "enabled": False,
-            "status": "healthy",
-            "timestamp": rfc3339(time.time()),
-            "request_id": context.request_id(),
-        }
-    )
+    numbers: CacheNumbers = {
+        "size": 0,
+        "max_size": 0,
+        "hits": 0,
+        "misses": 0,
+        "hit_rate": 0.0,
+        "total_hits": 0,
+    }
+    answer: CacheStats = {
+        "cache": numbers,
+        **numbers,
+        "enabled": False,
+        "status": "healthy",
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)
 
 
-@router.post("/cache/clear")
+@router.post("/cache/clear", responses=answers(CacheCleared))
 async def clear_cache(request: Request) -> JSONResponse:
     """There is nothing to clear."""
     await sandbox_of(request)
-    return JSONResponse(
-        {
-            "success": True,
-            "message": "There is no cache: nothing was cleared",
-            "cleared": 0,
-            "timestamp": rfc3339(time.time()),
-            "request_id": context.request_id(),
-        }
-    )
+    answer: CacheCleared = {
+        "success": True,
+        "message": "There is no cache: nothing was cleared",
+        "cleared": 0,
+        "timestamp": rfc3339(time.time()),
+        "request_id": request_id(),
+    }
+    return JSONResponse(answer)
 
 
-async def _described(place: Place) -> tuple[System, dict[str, Any]]:
+async def _described(target: Target) -> tuple[System, Features]:
     try:
-        return await guest.describe(place.endpoint), await features_of(place)
+        return await guest.describe(target.endpoint), await features_of(target)
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise agent_unavailable(target, error) from error
     except GuestError as error:
         raise refusal(error) from error
 
 
 def _endpoints(request: Request) -> dict[str, str]:
-    """A name for each path that is served -> its methods and the path."""
+    """A name for each path -> its methods and the path."""
     app: FastAPI = request.app
     return {
         re.sub(r"[^a-z]+", "_", path).strip("_") or "root": f"{'|'.join(sorted(methods)).upper()} {path}"

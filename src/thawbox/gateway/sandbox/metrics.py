@@ -1,12 +1,11 @@
 """``/metrics``: counts of a sandbox's requests and executions, and what its machine uses (contract E.9).
 
-The counts begin when the server starts; what the machine uses is asked of the agent.
+The counts begin when the server starts. The agent reports what the machine uses.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,42 +13,46 @@ from starlette.responses import JSONResponse, Response
 
 from thawbox import guest
 from thawbox.errors import GuestFault
-from thawbox.gateway.run.execution import Place, broke_off, place_of, refusal
+from thawbox.gateway.answers import answers
+from thawbox.gateway.run.execution import agent_unavailable, refusal
+from thawbox.gateway.target import Target, target_of
 from thawbox.guest import GuestError
 from thawbox.util.timestamps import rfc3339
-from thawbox.web import context
+from thawbox.web.context import request_id
 
+from .answers import MachineUsage, MetricsAnswer, MetricsFields, SpaceUsage
 from .counters import Counters, counters_of
 
 router = APIRouter(tags=["metrics"])
 
 
-@router.get("/metrics/snapshot")
-@router.get("/metrics")
+@router.get("/metrics/snapshot", responses=answers(MetricsAnswer))
+@router.get("/metrics", responses=answers(MetricsAnswer))
 async def snapshot(request: Request) -> JSONResponse:
     """Everything that is counted, as JSON."""
-    place = await place_of(request)
-    return JSONResponse({**await _snapshot(place), "request_id": context.request_id()})
+    target = await target_of(request)
+    answer: MetricsAnswer = {**await _snapshot(target), "request_id": request_id()}
+    return JSONResponse(answer)
 
 
 @router.get("/metrics/prometheus")
 async def prometheus(request: Request) -> Response:
     """The same in Prometheus' text format."""
-    place = await place_of(request)
-    return Response(_exposition(await _snapshot(place)), media_type=CONTENT_TYPE_LATEST)
+    target = await target_of(request)
+    return Response(_exposition(await _snapshot(target)), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _snapshot(place: Place) -> dict[str, Any]:
-    counters = counters_of(place.sandbox.id)
+async def _snapshot(target: Target) -> MetricsFields:
+    counters = counters_of(target.sandbox.id)
     try:
-        system = await system_of(place)
-        jobs = [job.ended is None for job in await guest.list_jobs(place.endpoint)]
+        system = await system_of(target)
+        jobs = [job.ended is None for job in await guest.list_jobs(target.endpoint)]
     except GuestFault as error:
-        raise broke_off(place, error) from error
+        raise agent_unavailable(target, error) from error
     except GuestError as error:
         raise refusal(error) from error
     return {
-        "uptime_seconds": round(time.time() - place.sandbox.created_at, 3),
+        "uptime_seconds": round(time.time() - target.sandbox.created_at, 3),
         "total_requests": sum(counters.requests.values()),
         "total_errors": counters.errors,
         "error_count": counters.errors,
@@ -72,29 +75,30 @@ def _averages(counters: Counters) -> dict[str, float]:
     }
 
 
-async def system_of(place: Place) -> dict[str, Any]:
+async def system_of(target: Target) -> MachineUsage:
     """What the sandbox's machine uses. Sizes are bytes.
 
-    The share of the cores is what the processes that are alive have used since the last look, or since they began.
+    ``usage_percent`` of the CPU covers the time since the last call; at the first call, the time since the oldest
+    process began. It counts the processes that are alive now.
 
     Raises:
-        GuestError, GuestFault: the agent does not answer.
+        GuestError, GuestFault: the agent refuses, or does not answer.
     """
-    usage = await guest.usage(place.endpoint)
-    alive = await guest.list_processes(place.endpoint)
+    usage = await guest.usage(target.endpoint)
+    alive = await guest.list_processes(target.endpoint)
     used = sum(process.cpu for process in alive)
     oldest = max((process.age for process in alive), default=0.0)
-    busy = counters_of(place.sandbox.id).busy_share(time.monotonic(), used, oldest)
-    cores = place.sandbox.cpu
+    busy = counters_of(target.sandbox.id).busy_share(time.monotonic(), used, oldest)
+    cores = target.sandbox.cpu
     return {
         "cpu": {"usage_percent": round(min(100.0, 100 * busy / cores), 2), "cores": cores},
-        "memory": _space(place.sandbox.memory_mb * 2**20, usage["memory_used"]),
+        "memory": _space(target.sandbox.memory_mb * 2**20, usage["memory_used"]),
         "disk": _space(usage["disk_total"], usage["disk_used"]),
-        "uptime": round(time.time() - place.sandbox.created_at, 3),
+        "uptime": round(time.time() - target.sandbox.created_at, 3),
     }
 
 
-def _space(total: int, used: int) -> dict[str, Any]:
+def _space(total: int, used: int) -> SpaceUsage:
     return {
         "total": total,
         "used": used,
@@ -103,7 +107,7 @@ def _space(total: int, used: int) -> dict[str, Any]:
     }
 
 
-def _exposition(metrics: dict[str, Any]) -> str:
+def _exposition(metrics: MetricsFields) -> str:
     system = metrics["system"]
     single = {
         "uptime_seconds": ("gauge", metrics["uptime_seconds"]),

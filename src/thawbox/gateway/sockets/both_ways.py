@@ -1,4 +1,4 @@
-"""Two directions of one connection."""
+"""Running the two directions of one connection side by side."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-async def until_one_ends(*ways: Coroutine[Any, Any, None]) -> None:
-    """Run ``ways`` side by side until the first ends; the others are cancelled, whatever happens.
+async def until_one_ends(*directions: Coroutine[Any, Any, None]) -> None:
+    """Run ``directions`` side by side until the first ends; the others are cancelled in any case.
 
     Raises:
-        What the first to end raised.
+        Exception: what the first to end raised.
     """
-    tasks = [asyncio.create_task(way) for way in ways]
+    tasks = [asyncio.create_task(direction) for direction in directions]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -6,21 +6,21 @@ from collections import deque
 from typing import Any
 
 Frame = dict[str, Any]
-"""One JSON object; ``type`` says what it is."""
+"""One JSON object; ``type`` is its kind."""
 
 TEXT_MAX = 64 * 1024
 """Characters of text in one frame. As JSON they are below 1 MiB, the most that the ``websockets`` library takes."""
 WAITING_MAX = 256 * 1024
-"""Characters that may wait; whoever produces more is held back."""
+"""Waiting characters from which on a producer has to wait."""
 FRAME_WEIGHT = 256
-"""What a frame that is no text counts."""
+"""Characters that a frame without text counts as."""
 
 
-class Waiting:
-    """A queue of frames in which text of one type that waits becomes one frame.
+class FrameQueue:
+    """A queue of frames that joins waiting text of one type into one frame.
 
-    Text of two types (stdout and stderr) keeps its order within a type; between them it has none anyway, since
-    they came through two pipes. No text moves past a frame that is no text.
+    Text keeps its order within a type. Text of two types (stdout and stderr) may change places, since it came
+    through two pipes without an order. No text moves past a frame without text.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Waiting:
         """The frame that has waited longest.
 
         Raises:
-            IndexError: none waits.
+            IndexError: the queue is empty.
         """
         frame, is_text = self._frames.popleft()
         self._weight -= len(frame["data"]) if is_text else FRAME_WEIGHT

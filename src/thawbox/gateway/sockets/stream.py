@@ -1,10 +1,10 @@
 """``/execute/stream``, ``/stream/ipython``, ``/commands/stream``: output as it comes, over a WebSocket (contract E.7).
 
-The client's first frame says what to run. Then ``stdout`` and ``stderr`` with ``data``, ``result`` with ``exit_code``,
+The client's first frame names what to run. Then ``stdout`` and ``stderr`` with ``data``, ``result`` with ``exit_code``,
 ``execution_time`` and what the code showed, or ``error``; at the end ``complete`` with ``success``. A client that
-leaves ends what it started. Our own addition: ``stdin`` with ``data`` and ``stdin_eof`` for commands that asked for
+leaves ends what it started. Our own addition: ``stdin`` with ``data`` and ``stdin_eof`` for commands that body for
 ``"stdin": true``; ``"ack": true`` answers each of these with ``ack`` once the command has been given it;
-``"encoding": "latin-1"`` makes a character of every byte, both ways.
+``"encoding": "latin-1"`` makes a character of every byte, in both directions.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ from thawbox.gateway.run import background, execution, languages, rich
 from thawbox.gateway.run.code import DEFAULT_TIMEOUT_S, RICH_LIMIT, ExecuteCode
 from thawbox.gateway.run.commands import DEFAULT_TIMEOUT_S as COMMAND_TIMEOUT_S
 from thawbox.gateway.run.commands import RunCommand
-from thawbox.gateway.run.execution import Place, Runnable, in_folder
+from thawbox.gateway.run.execution import Runnable, in_folder
 from thawbox.gateway.run.ipython import ExecuteCell, run_cell
 from thawbox.gateway.run.languages import Invocation
 from thawbox.gateway.sandbox.counters import counted
+from thawbox.gateway.target import Target
 from thawbox.guest import Exit, GuestError, Process, Stderr, Stdout, Value
 from thawbox.util.timestamps import rfc3339
 from thawbox.web.bodies import parse
 
 from .frames import Frame
-from .session import Socket, serve
+from .session import FrameSocket, serve
 
 router = APIRouter(tags=["code"])
 
 FIRST_S = 30.0
-"""How long a client may take to say what to run."""
+"""Longest wait for the client's first frame."""
 _FAILED: Frame = {"type": "complete", "success": False}
 
 
 class StreamCommand(RunCommand):
-    """A command; with ``stdin`` it can be typed to."""
+    """A command; with ``stdin`` the client may send it input."""
 
     stdin: bool = False
     ack: bool = False
@@ -52,115 +53,111 @@ class StreamCommand(RunCommand):
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
-    """How a program's input and output are told."""
+class StreamOptions:
+    """How a program's input and output become frames; see the module's docstring."""
 
-    typed: bool = False
+    stdin: bool = False
     ack: bool = False
     encoding: str = "utf-8"
 
 
-_AS_TEXT = Talk()
+_TEXT_ONLY = StreamOptions()
 
 
 @router.websocket("/execute/stream")
 @router.websocket("/stream")
 async def stream_code(websocket: WebSocket) -> None:
-    """Run code, and tell what it says while it runs."""
+    """Run code, and send its output while it runs."""
     await serve(websocket, _code, failed=_FAILED)
 
 
 @router.websocket("/stream/ipython")
 async def stream_cell(websocket: WebSocket) -> None:
-    """Run a cell in the sandbox's IPython kernel, and tell what it says while it runs."""
+    """Run a cell in the sandbox's IPython kernel, and send its output while it runs."""
     await serve(websocket, _cell, failed=_FAILED)
 
 
 @router.websocket("/commands/stream")
 async def stream_command(websocket: WebSocket) -> None:
-    """Run a command, and tell what it says while it runs."""
+    """Run a command, and send its output while it runs."""
     await serve(websocket, _command, failed=_FAILED)
 
 
-async def _code(socket: Socket) -> Frame:
-    asked = parse(ExecuteCode, await _first(socket, "execute"))
-    language = languages.named(asked.language)
-    place = _place(socket)
-    way = await background.choose(place, language, asked.code)
+async def _code(socket: FrameSocket) -> Frame:
+    body = parse(ExecuteCode, await _first(socket, "execute"))
+    language = languages.named(body.language)
+    target = socket.target
+    invocation = await background.choose(target, language, body.code)
 
-    def ending(end: Exit, pid: int, silent: bool, value: bytes) -> dict[str, Any]:
-        missing = languages.lacks(language, pid, end.code, b"" if silent else b"said")
+    def extra_fields(end: Exit, pid: int, silent: bool, value: bytes) -> dict[str, Any]:
+        missing = languages.lacks(language, pid, end.code, b"" if silent else b"output")
         return {
-            **_shown(rich.read(value)),
+            **_nonempty(rich.read(value)),
             **({"message": languages.missing(language)} if missing else {}),
         }
 
-    return await _run(socket, place, asked, way, asked.timeout or DEFAULT_TIMEOUT_S, ending)
+    return await _run(socket, target, body, invocation, body.timeout or DEFAULT_TIMEOUT_S, extra_fields)
 
 
-async def _cell(socket: Socket) -> Frame:
-    asked = parse(ExecuteCell, await _first(socket, "execute"))
-    socket.receive_no_more()
-    said = {"stdout": 0, "stderr": 0}
+async def _cell(socket: FrameSocket) -> Frame:
+    body = parse(ExecuteCell, await _first(socket, "execute"))
+    socket.discard_input()
+    sent = {"stdout": 0, "stderr": 0}
 
-    async def say(stream: str, piece: bytes) -> None:
-        said[stream] += len(piece)
+    async def on_output(stream: str, piece: bytes) -> None:
+        sent[stream] += len(piece)
         await socket.send_text(stream, piece, timestamp=rfc3339(time.time()))
 
-    done, shown = await run_cell(socket.parts, _place(socket), asked, say)
-    end = execution.end_of(done, asked.timeout or DEFAULT_TIMEOUT_S)
+    result, outputs = await run_cell(socket.context, socket.target, body, on_output)
+    end = execution.end_fields(result, body.timeout or DEFAULT_TIMEOUT_S)
     for stream, text in (("stdout", end["stdout"]), ("stderr", end["stderr"])):
-        if rest := text.encode()[said[stream] :]:  # why it did not run to its end
-            await say(stream, rest)
-    await socket.send(_result(end["exit_code"], end["execution_time"], _shown(shown)))
+        if rest := text.encode()[sent[stream] :]:  # why it did not run to its end
+            await on_output(stream, rest)
+    await socket.send(_result(end["exit_code"], end["execution_time"], _nonempty(outputs)))
     return {"type": "complete", "success": end["success"]}
 
 
-async def _command(socket: Socket) -> Frame:
-    asked = parse(StreamCommand, await _first(socket, "run", "execute", "command"))
-    way = Invocation(tuple(asked.argv))
-    timeout = asked.timeout or COMMAND_TIMEOUT_S
-    talk = Talk(asked.stdin, asked.ack, asked.encoding)
-    return await _run(socket, _place(socket), asked, way, timeout, lambda *_: {}, talk)
+async def _command(socket: FrameSocket) -> Frame:
+    body = parse(StreamCommand, await _first(socket, "run", "execute", "command"))
+    invocation = Invocation(tuple(body.argv))
+    timeout = body.timeout or COMMAND_TIMEOUT_S
+    options = StreamOptions(body.stdin, body.ack, body.encoding)
+    return await _run(socket, socket.target, body, invocation, timeout, lambda *_: {}, options)
 
 
-async def _first(socket: Socket, *kinds: str) -> Frame:
+async def _first(socket: FrameSocket, *kinds: str) -> Frame:
     try:
         async with asyncio.timeout(FIRST_S):
             frame = await socket.receive()
     except TimeoutError:
-        raise UserError(f"No frame that says what to run came within {FIRST_S:g} s.") from None
+        raise UserError(f"No frame that names what to run came within {FIRST_S:g} s.") from None
     if frame.get("type", kinds[0]) not in kinds:
         raise UserError(f"The first frame must be of type {kinds[0]}.")
     return frame
 
 
-def _place(socket: Socket) -> Place:
-    return Place(socket.sandbox, socket.endpoint, socket.defaults)
-
-
 async def _run(
-    socket: Socket,
-    place: Place,
-    asked: Runnable,
-    way: Invocation,
+    socket: FrameSocket,
+    target: Target,
+    body: Runnable,
+    invocation: Invocation,
     timeout_s: float,
-    ending: Callable[[Exit, int, bool, bytes], dict[str, Any]],
-    talk: Talk = _AS_TEXT,
+    extra_fields: Callable[[Exit, int, bool, bytes], dict[str, Any]],
+    options: StreamOptions = _TEXT_ONLY,
 ) -> Frame:
     value = bytearray()
-    with counted(place.sandbox.id) as outcome:
-        async with _opened(place, asked, way, timeout_s, talk.typed) as process:
-            feeding = asyncio.create_task(_feed(socket, process, way.stdin, talk))
+    with counted(target.sandbox.id) as outcome:
+        async with _opened(target, body, invocation, timeout_s, options.stdin) as process:
+            feeding = asyncio.create_task(_feed(socket, process, invocation.stdin, options))
             silent = True
             try:
                 async for event in process:
                     match event:
                         case Stdout(data):
-                            await _say(socket, "stdout", data, talk)
+                            await _send_output(socket, "stdout", data, options)
                         case Stderr(data):
                             silent = False
-                            await _say(socket, "stderr", data, talk)
+                            await _send_output(socket, "stderr", data, options)
                         case Value(data):
                             value += data[: RICH_LIMIT - len(value)]
                         case Exit() as end:
@@ -168,11 +165,11 @@ async def _run(
             finally:
                 feeding.cancel()
                 await asyncio.gather(feeding, return_exceptions=True)
-            extra = ending(end, process.pid, silent, bytes(value))
+            extra = extra_fields(end, process.pid, silent, bytes(value))
         if end.timed_out:
-            await _note(socket, f"\n[timed out after {timeout_s:g} s]\n")
+            await _send_note(socket, f"\n[timed out after {timeout_s:g} s]\n")
         if "message" in extra:
-            await _note(socket, extra.pop("message") + "\n")
+            await _send_note(socket, extra.pop("message") + "\n")
         outcome.success = end.code == 0 and not end.timed_out
     await socket.send(_result(execution.TIMED_OUT if end.timed_out else end.code, end.seconds, extra))
     return {"type": "complete", "success": outcome.success}
@@ -188,62 +185,62 @@ def _result(exit_code: int, seconds: float, extra: dict[str, Any]) -> Frame:
     }
 
 
-def _shown(results: rich.Rich) -> dict[str, Any]:
+def _nonempty(results: rich.RichResults) -> dict[str, Any]:
     return {key: content for key, content in results.fields().items() if content}
 
 
-async def _say(socket: Socket, stream: str, data: bytes, talk: Talk) -> None:
-    await socket.send_text(stream, data, talk.encoding, timestamp=rfc3339(time.time()))
+async def _send_output(socket: FrameSocket, stream: str, data: bytes, options: StreamOptions) -> None:
+    await socket.send_text(stream, data, options.encoding, timestamp=rfc3339(time.time()))
 
 
-async def _note(socket: Socket, text: str) -> None:
+async def _send_note(socket: FrameSocket, text: str) -> None:
     await socket.send_text("stderr", text.encode(), timestamp=rfc3339(time.time()))
 
 
-async def _feed(socket: Socket, process: Process, stdin: bytes | None, talk: Talk) -> None:
-    """Give the program its input; and go on receiving, so that the client's leaving is noticed."""
+async def _feed(socket: FrameSocket, process: Process, stdin: bytes | None, options: StreamOptions) -> None:
+    """Pass the client's input to the program, or discard it. Runs beside the output, so it goes on receiving."""
     if stdin is not None:
         await process.send_stdin(stdin)
         await process.close_stdin()
-    if not talk.typed:
-        socket.receive_no_more()
+    if not options.stdin:
+        socket.discard_input()
         return
     while True:
         match await socket.receive():
             case {"type": "stdin", "data": str(data)}:
-                await process.send_stdin(data.encode(talk.encoding, "replace"))
-                if talk.ack:
+                await process.send_stdin(data.encode(options.encoding, "replace"))
+                if options.ack:
                     await socket.send_between({"type": "ack"})
             case {"type": "stdin_eof"}:
                 await process.close_stdin()
-                socket.receive_no_more()
+                socket.discard_input()
                 return
 
 
 @contextlib.asynccontextmanager
 async def _opened(
-    place: Place, asked: Runnable, way: Invocation, timeout_s: float, typed: bool
+    target: Target, body: Runnable, invocation: Invocation, timeout_s: float, with_stdin: bool
 ) -> AsyncIterator[Process]:
-    """The program, in the first of the folders in question that exists."""
+    """The program, in the first of the target's folders that exists."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def attempt(cwd: str) -> Process:
             return await stack.enter_async_context(
                 guest.spawn(
-                    place.endpoint,
-                    argv=way.argv,
-                    env=asked.env,
+                    target.endpoint,
+                    argv=invocation.argv,
+                    env=body.env,
                     cwd=cwd,
-                    user=place.defaults.user,
+                    user=target.defaults.user,
                     timeout=timeout_s,
-                    stdin=way.stdin is not None or typed,
-                    result_limit=RICH_LIMIT if way.rich else None,
-                    scratch=way.scratch,
+                    stdin=invocation.stdin is not None or with_stdin,
+                    result_limit=RICH_LIMIT if invocation.rich else None,
+                    scratch=invocation.scratch,
                 )
             )
 
         try:
-            process = await in_folder(place, asked.folder, attempt)
+            process = await in_folder(target, body.folder, attempt)
         except GuestError as error:
             raise execution.refusal(error) from error
         yield process

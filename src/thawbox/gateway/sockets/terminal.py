@@ -19,27 +19,27 @@ from pydantic import Field
 from starlette.websockets import WebSocket
 
 from thawbox import guest
-from thawbox.errors import InvalidPath, UserError
-from thawbox.gateway.run.commands import WORKSPACE
-from thawbox.guest import Exit, GuestError, Terminal
+from thawbox.errors import UserError
+from thawbox.gateway.run.execution import in_folder
+from thawbox.guest import Exit, Terminal
 from thawbox.web.bodies import Body, parse
 
 from .frames import Frame
-from .session import Socket, serve
+from .session import FrameSocket, serve
 
 router = APIRouter(tags=["terminal"])
 
 SIDE_MAX = 1000
-"""Most rows or columns."""
+"""Most rows or columns of a terminal."""
 START_S = 10.0
-"""How long a client that announced a first frame may take for it."""
+"""Longest wait for the first frame that a client announced."""
 ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
 
 Side = Annotated[int, Field(ge=1, le=SIDE_MAX)]
 
 
 class Start(Body):
-    """What runs, and how large the terminal is. As it stands: a login shell in 80 by 24."""
+    """What runs, and the size of the terminal. By default a login shell in 80 columns and 24 rows."""
 
     rows: Side = 24
     cols: Side = 80
@@ -54,13 +54,13 @@ async def terminal(websocket: WebSocket) -> None:
     """A login shell, from the sandbox's first prompt to its exit."""
     waits = websocket.query_params.get("start", "") not in ("", "0", "false")
 
-    async def session(socket: Socket) -> Frame:
-        return await _talk(socket, await _first_frame(socket) if waits else Start())
+    async def session(socket: FrameSocket) -> Frame:
+        return await _run(socket, await _first_frame(socket) if waits else Start())
 
     await serve(websocket, session, failed=_exit_frame(-1))
 
 
-async def _first_frame(socket: Socket) -> Start:
+async def _first_frame(socket: FrameSocket) -> Start:
     try:
         async with asyncio.timeout(START_S):
             frame = await socket.receive()
@@ -71,7 +71,7 @@ async def _first_frame(socket: Socket) -> Start:
     return parse(Start, frame)
 
 
-async def _talk(socket: Socket, start: Start) -> Frame:
+async def _run(socket: FrameSocket, start: Start) -> Frame:
     async with _opened(socket, start) as terminal:
         typing = asyncio.create_task(_type(socket, terminal))
         try:
@@ -85,7 +85,7 @@ async def _talk(socket: Socket, start: Start) -> Frame:
     raise AssertionError("a terminal ends with its exit")
 
 
-async def _type(socket: Socket, terminal: Terminal) -> None:
+async def _type(socket: FrameSocket, terminal: Terminal) -> None:
     while True:
         frame = await socket.receive()
         match frame:
@@ -100,39 +100,28 @@ def _is_side(value: Any) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _opened(socket: Socket, start: Start) -> AsyncIterator[Terminal]:
-    """The terminal, in the first of the folders in question that exists."""
+async def _opened(socket: FrameSocket, start: Start) -> AsyncIterator[Terminal]:
+    """The terminal, in the first of the target's folders that exists."""
     argv = None
     if start.command is not None:
         argv = ["/bin/sh", "-c", start.command] if start.args is None else [start.command, *start.args]
-    folders = _folders(socket, start)
+    target = socket.target
     async with contextlib.AsyncExitStack() as stack:
-        for folder in folders:
-            try:
-                opened = await stack.enter_async_context(
-                    guest.open_terminal(
-                        socket.endpoint,
-                        rows=start.rows,
-                        cols=start.cols,
-                        argv=argv,
-                        env={**ENVIRONMENT, **(start.env or {})},
-                        cwd=folder,
-                        user=socket.defaults.user,
-                    )
+
+        async def attempt(cwd: str) -> Terminal:
+            return await stack.enter_async_context(
+                guest.open_terminal(
+                    target.endpoint,
+                    rows=start.rows,
+                    cols=start.cols,
+                    argv=argv,
+                    env={**ENVIRONMENT, **(start.env or {})},
+                    cwd=cwd,
+                    user=target.defaults.user,
                 )
-            except GuestError as error:
-                if error.code != "NO_CWD":
-                    raise
-            else:
-                yield opened
-                return
-    raise InvalidPath(f"Field 'workdir': there is no folder {folders[-1][:200]!r} in the sandbox.")
+            )
 
-
-def _folders(socket: Socket, start: Start) -> list[str]:
-    if start.workdir:
-        return [start.workdir if start.workdir.startswith("/") else f"{WORKSPACE}/{start.workdir}"]
-    return [socket.defaults.workdir] if socket.defaults.workdir != "/" else [WORKSPACE, "/"]
+        yield await in_folder(target, start.workdir, attempt)
 
 
 def _exit_frame(code: int) -> Frame:

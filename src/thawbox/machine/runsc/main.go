@@ -2,7 +2,7 @@
 //
 // The Go module of gVisor comes without them, and every sandbox then compiles its filter when it starts or thaws: 17 ms
 // and 4 MB of heap. The filters are in filters.go, which ./precompile writes from gVisor's own rules before this is
-// built (machine/install.py).
+// built (machine/runsc_build.py).
 package main
 
 import (

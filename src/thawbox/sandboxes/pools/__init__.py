@@ -1,5 +1,5 @@
-"""Sandboxes that are ready before anybody asks for them.
+"""Containers that are made ready before a request needs them.
 
-``demand`` says how many each template should have, ``pool`` holds those of one version, ``keeper`` makes, hands out
-and discards them. What makes a sandbox its owner's (row, environment, token) is not known here.
+``demand`` computes how many each template should have, ``pool`` holds those of one version, and ``keeper`` makes, hands
+out and discards them. A container becomes a sandbox of an owner (row, environment, token) elsewhere: in ``creation``.
 """

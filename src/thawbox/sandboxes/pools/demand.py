@@ -1,4 +1,4 @@
-"""How many sandboxes should be ready: by how often each template was asked for lately, within a memory budget."""
+"""How many containers should be ready: by how often each template was requested lately, within a memory budget."""
 
 from __future__ import annotations
 
@@ -6,44 +6,44 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FORGOTTEN = 0.05
-"""With a lower score a template counts as unused."""
+UNUSED_BELOW = 0.05
+"""A template with a lower score counts as unused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Requests for one version, each of which counts less the longer it is ago."""
+    """Requests for one version. Each counts less the older it is."""
 
     score: float = 0.0
     at: float = 0.0
-    """seconds on the clock of whoever asks"""
+    """when the score was computed, in seconds on the keeper's clock"""
 
-    def faded(self, now: float, half_life_s: float) -> float:
-        """The score as it is worth now."""
+    def decayed(self, now: float, half_life_s: float) -> float:
+        """The score as of ``now``; it halves in ``half_life_s`` seconds."""
         return float(self.score * 0.5 ** (max(0.0, now - self.at) / half_life_s))
 
-    def raised(self, now: float, half_life_s: float) -> Demand:
-        """With one more request."""
-        return Demand(self.faded(now, half_life_s) + 1, now)
+    def with_request(self, now: float, half_life_s: float) -> Demand:
+        """The demand after one more request at ``now``."""
+        return Demand(self.decayed(now, half_life_s) + 1, now)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the operator allows."""
+    """The operator's limits."""
 
     floor: int
-    """of every template, used or not"""
+    """fewest thawed ones of each template, used or not"""
     ceiling: int
-    """of one template"""
+    """most thawed ones of one template; 0: no pools"""
     shells: int
-    """of every template that is in use"""
+    """shells of each template that is in use"""
     memory_mb: int
-    """of all together"""
+    """most memory of all of them together"""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How many of one version should wait."""
+    """How many containers of one version should wait."""
 
     ready: int = 0
     shells: int = 0
@@ -51,39 +51,41 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A version that could have some."""
+    """A version that can have a pool. Sizes are MB."""
 
     score: float
     ready_mb: float
-    """what a thawed one costs"""
+    """of one thawed container"""
     shell_mb: float
+    """of one shell"""
 
 
 def targets(candidates: Mapping[str, Candidate], bounds: Bounds) -> dict[str, Target]:
-    """How many of each should wait, by key.
+    """Compute how many of each version should wait, by the version's key.
 
-    Each gets what its score asks for, one after the other and the most wanted first, until the memory is given away;
-    so one popular template cannot take everything from the others. Shells come last.
+    The versions take turns, the one with the highest score first, and each turn gives one container, until each has
+    as many as its score wants or the memory is used up. So one popular template cannot take everything from the
+    others. Shells come last.
     """
     order = sorted(candidates, key=lambda key: (-candidates[key].score, key))
     ready, shells = dict.fromkeys(order, 0), dict.fromkeys(order, 0)
     left = float(bounds.memory_mb)
-    for place in range(1, bounds.ceiling + 1):
+    for number in range(1, bounds.ceiling + 1):
         for key in order:
             one = candidates[key]
-            if wanted(one.score, bounds) >= place and one.ready_mb <= left:
+            if wanted(one.score, bounds) >= number and one.ready_mb <= left:
                 ready[key] += 1
                 left -= one.ready_mb
     for _ in range(bounds.shells):
         for key in order:
             one = candidates[key]
-            if bounds.ceiling and (one.score >= FORGOTTEN or bounds.floor) and one.shell_mb <= left:
+            if bounds.ceiling and (one.score >= UNUSED_BELOW or bounds.floor) and one.shell_mb <= left:
                 shells[key] += 1
                 left -= one.shell_mb
     return {key: Target(ready[key], shells[key]) for key in order}
 
 
 def wanted(score: float, bounds: Bounds) -> int:
-    """How many thawed ones a score asks for, memory aside."""
-    asked = math.ceil(score) if score >= FORGOTTEN else 0
-    return min(max(asked, bounds.floor), bounds.ceiling)
+    """How many thawed containers a score wants, whatever memory there is."""
+    wanted_now = math.ceil(score) if score >= UNUSED_BELOW else 0
+    return min(max(wanted_now, bounds.floor), bounds.ceiling)

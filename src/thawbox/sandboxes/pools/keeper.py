@@ -1,52 +1,47 @@
-"""Keeps the pools: makes what is lacking when nobody waits, hands out, discards what died or is out of date."""
+"""Keeps the pools: makes what is lacking while no request waits, hands out, discards what died or is out of date."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from thawbox import guest, ids, metrics
 from thawbox import log as logs
+from thawbox import metrics
 from thawbox.errors import ThawboxError
-from thawbox.guest import GuestError
-from thawbox.node.cgroups import Limits
 from thawbox.node.container import Container
 from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
 from thawbox.snapshots import manifest as versions
 from thawbox.snapshots.manifest import Version
-from thawbox.snapshots.start import introduce, root_of
 from thawbox.store import templates
 from thawbox.store.database import Database
 
+from . import making
 from .demand import Bounds, Candidate, targets
+from .misses import MissWarnings
 from .pool import Pool, living
 
 log = logs.get(__name__)
 
-LOOK_INTERVAL_S = 1.0
+REFRESH_INTERVAL_S = 1.0
 RETRY_S = 30.0
-"""After a failure: a template that does not thaw must not keep the machine busy."""
-SIDE_BY_SIDE = 4
-"""How many are discarded at once."""
+"""Wait after a failure: a template that does not thaw must not keep the machine busy."""
+DISCARDS_AT_ONCE = 4
+"""How many containers are destroyed at the same time."""
 READY_MB, SHELL_MB = 28.0, 20.0
-"""Measured (docs/performance.md); a thawed one has the snapshot's pages besides what a small one has."""
-BREATH_S = 0.03
-"""Who has just got a sandbox runs a first command in it: until then nothing is begun."""
-COMPLAIN_MISSES = 5
-COMPLAIN_INTERVAL_S = 60.0
+"""Measured (docs/performance.md). A thawed one takes the size of its snapshot on top of this."""
+REFILL_DELAY_S = 0.03
+"""Do not start a refill within this time of a claim: the new owner is about to run the first command."""
 
 
 class Pools:
     """The pools of this node. Used from one event loop.
 
-    A container in a pool is in no row. So after a crash it is a leftover like any other, and the next start removes
-    it.
+    A container in a pool has no row. So after a crash it is a leftover, which the next start removes.
     """
 
     def __init__(
@@ -55,13 +50,13 @@ class Pools:
         database: Database,
         settings: Settings,
         *,
-        is_short: Callable[[], bool],
+        is_low: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node = node
         self._database = database
         self._settings = settings
-        self._is_short = is_short
+        self._is_low = is_low
         self._clock = clock
         self._bounds = Bounds(
             floor=settings.pool_min,
@@ -70,8 +65,6 @@ class Pools:
             memory_mb=settings.pool_memory_mb,
         )
         self._pools: dict[str, Pool] = {}
-        self._names: dict[str, str] | None = None
-        """Of the versions that templates boot from; None before the first look."""
         self._making = asyncio.Lock()
         self._waiting = 0
         self._claimed_at = -math.inf
@@ -80,15 +73,18 @@ class Pools:
         self._lacking = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._discards: set[asyncio.Task[None]] = set()
-        self._complained: dict[str, tuple[int, float]] = {}
+        self._warnings = MissWarnings(self._bounds)
 
     async def start(self) -> None:
-        """Begin to keep them."""
+        """Start the tasks that keep the pools."""
         if self._bounds.ceiling:
-            self._tasks = [asyncio.create_task(self._look_for_ever()), asyncio.create_task(self._refill())]
+            self._tasks = [
+                asyncio.create_task(self._refresh_periodically()),
+                asyncio.create_task(self._refill()),
+            ]
 
     async def stop(self) -> None:
-        """Destroy all that wait."""
+        """Stop the tasks and destroy all containers that wait."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -98,7 +94,10 @@ class Pools:
         await asyncio.gather(*self._discards)
 
     def claim(self, key: str, *, thawed: bool) -> Container | None:
-        """A container of that version, which is the caller's from now on; None if none waits."""
+        """Take a container of that version out of its pool; None if none waits. The caller uses it or destroys it.
+
+        ``thawed``: a thawed one, else a shell.
+        """
         pool = self._pools.get(key)
         container = pool.take(thawed=thawed) if pool is not None else None
         if container is not None:
@@ -106,24 +105,29 @@ class Pools:
             self._lacking.set()
         return container
 
-    def asked(self, key: str, *, found: bool) -> None:
-        """Somebody wants a sandbox of that version, and a thawed one was there or not."""
+    def record_request(self, key: str, *, found: bool) -> None:
+        """Count a request for a sandbox of that version; ``found``: a thawed container waited for it."""
         pool = self._pools.get(key)
         if pool is None:
             return
         now = self._clock()
-        pool.demand = pool.demand.raised(now, self._settings.pool_half_life_s)
+        pool.demand = pool.demand.with_request(now, self._settings.pool_half_life_s)
         if found:
             pool.hits += 1
         else:
             pool.misses += 1
             metrics.POOL_MISSES.labels(template=pool.template).inc()
-            self._complain(pool, now)
-        self._aim()
+            self._warnings.record(pool, now, self._settings.pool_half_life_s)
+        self._set_targets()
+
+    @property
+    def by_version(self) -> Mapping[str, Pool]:
+        """The pools by their versions' keys."""
+        return self._pools
 
     @contextlib.contextmanager
-    def somebody_waits(self) -> Iterator[None]:
-        """As long as this block lasts nothing is begun for the pools: requests go first."""
+    def without_refills(self) -> Iterator[None]:
+        """Start no refill as long as the block lasts: requests go first."""
         self._waiting += 1
         self._quiet.clear()
         try:
@@ -133,25 +137,25 @@ class Pools:
             if not self._waiting:
                 self._quiet.set()
 
-    async def built(self, version: Version, template: str) -> None:
-        """Have one ready of a version that is about to be published. Does nothing if that does not work."""
+    async def prepare(self, version: Version, template: str) -> None:
+        """Make one container ready of a version that is about to be published. A failure is logged and ignored."""
         if not self._bounds.ceiling or not version.thaws_with(self._node.digest):
             return
-        pool = self._of(version, template)
-        pool.demand = pool.demand.raised(self._clock(), self._settings.pool_half_life_s)
-        self._aim()
+        pool = self._pool_of(version, template)
+        pool.demand = pool.demand.with_request(self._clock(), self._settings.pool_half_life_s)
+        self._set_targets()
         async with self._making:
-            if pool.target.ready > len(pool.ready) and not self._is_short():
+            if pool.target.ready > len(pool.ready) and not self._is_low():
                 await self._make(pool)
 
-    async def give_up(self) -> bool:
-        """Discard all that wait, because memory is wanted; whether there were any."""
+    async def discard_all(self) -> bool:
+        """Destroy all containers that wait, because memory is low. Returns whether there were any."""
         gone = [one for pool in self._pools.values() for one in pool.take_all()]
         await self._discard(gone)
         return bool(gone)
 
     def figures(self) -> list[dict[str, Any]]:
-        """Each pool, for people and programs; times are milliseconds."""
+        """One dict per pool, for ``thaw pools``; times are milliseconds."""
         now = self._clock()
         return [
             {
@@ -161,7 +165,7 @@ class Pools:
                 "ready_target": pool.target.ready,
                 "shells": living(pool.shells),
                 "shells_target": pool.target.shells,
-                "demand": round(pool.demand.faded(now, self._settings.pool_half_life_s), 2),
+                "demand": round(pool.demand.decayed(now, self._settings.pool_half_life_s), 2),
                 "hits": pool.hits,
                 "misses": pool.misses,
                 "refill_ms": pool.refill_ms,
@@ -169,27 +173,25 @@ class Pools:
             for pool in self._pools.values()
         ]
 
-    # What follows keeps them.
-
-    async def _look_for_ever(self) -> None:
+    async def _refresh_periodically(self) -> None:
         while True:
             try:
-                await self.look()
+                await self.refresh()
             except Exception:
                 log.exception("pool_look_failed")
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            await asyncio.sleep(REFRESH_INTERVAL_S)
 
-    async def look(self) -> None:
-        """Compare with what the templates boot from now; discard what is out of date, dead, or too much."""
+    async def refresh(self) -> None:
+        """Compare the pools with what templates boot from now; discard what is outdated, dead, or beyond the target."""
         async with self._database.read() as connection:
             names = await templates.names_of_snapshots(connection)
         now = self._clock()
         for key, name in names.items():
             known = self._pools.get(key)
-            if known is None or known.failed_at is not None:  # its memory may have been made again since
+            if known is None or known.failed_at is not None:  # its snapshot may have been made again since
                 version = await asyncio.to_thread(versions.load, self._node.layout, key)
                 if version is not None and version.thaws_with(self._node.digest):
-                    self._of(version, name)
+                    self._pool_of(version, name)
         gone: list[Container] = []
         for key, pool in list(self._pools.items()):
             if key in names:
@@ -198,14 +200,14 @@ class Pools:
                 del self._pools[key]
                 gone += pool.take_all()
                 metrics.POOL_READY.labels(template=pool.template).set(0)
-        self._aim()
+        self._set_targets()
         for pool in self._pools.values():
             gone += pool.surplus()
             metrics.POOL_READY.labels(template=pool.template).set(len(pool.ready))
         self._lacking.set()
         await self._discard(gone)
 
-    def _of(self, version: Version, template: str) -> Pool:
+    def _pool_of(self, version: Version, template: str) -> Pool:
         pool = self._pools.get(version.key)
         if pool is not None:
             pool.version = version
@@ -218,11 +220,11 @@ class Pools:
             pool = self._pools[version.key] = Pool(version, template, size / 2**20, self._clock())
         return pool
 
-    def _aim(self) -> None:
+    def _set_targets(self) -> None:
         now = self._clock()
         candidates = {
             key: Candidate(
-                pool.demand.faded(now, self._settings.pool_half_life_s), READY_MB + pool.pages_mb, SHELL_MB
+                pool.demand.decayed(now, self._settings.pool_half_life_s), READY_MB + pool.pages_mb, SHELL_MB
             )
             for key, pool in self._pools.items()
         }
@@ -233,12 +235,12 @@ class Pools:
     async def _refill(self) -> None:
         while True:
             await self._lacking.wait()
-            if self._clock() - self._claimed_at < BREATH_S:
-                await asyncio.sleep(BREATH_S)
+            if self._clock() - self._claimed_at < REFILL_DELAY_S:
+                await asyncio.sleep(REFILL_DELAY_S)
             await self._quiet.wait()
             async with self._making:
                 pool = self._neediest()
-                if pool is None or self._is_short():
+                if pool is None or self._is_low():
                     self._lacking.clear()
                     continue
                 try:
@@ -248,7 +250,7 @@ class Pools:
                     pool.failed_at = self._clock()
 
     def _neediest(self) -> Pool | None:
-        """The pool that is the emptiest for what it should have; thawed ones before shells."""
+        """The pool that is emptiest in relation to its target; those that lack thawed ones come before the others."""
         now = self._clock()
         lacking = [
             pool
@@ -260,20 +262,20 @@ class Pools:
             key=lambda pool: (
                 pool.target.ready - len(pool.ready) > 0,
                 1 - len(pool.ready) / max(1, pool.target.ready),
-                pool.demand.faded(now, self._settings.pool_half_life_s),
+                pool.demand.decayed(now, self._settings.pool_half_life_s),
             ),
             default=None,
         )
 
     async def _make(self, pool: Pool) -> None:
-        """Make one thawed container, or a shell if there are enough of those; it is in the pool then."""
+        """Add one thawed container to the pool, or a shell if there are enough thawed ones."""
         began = time.perf_counter()
         thawed = len(pool.ready) < pool.target.ready
         try:
-            container = await self._create(pool.version)
+            container = await making.create(self._node, pool.version)
             try:
                 if thawed:
-                    await self._thaw(container, pool.version)
+                    await making.thaw(self._node, container, pool.version)
             except BaseException:
                 await asyncio.shield(self._node.destroy(container))
                 raise
@@ -291,31 +293,8 @@ class Pools:
         if thawed:
             metrics.POOL_REFILL_SECONDS.observe(time.perf_counter() - began)
 
-    async def _create(self, version: Version) -> Container:
-        assert version.snapshot is not None
-        name = ids.sandbox_id()
-        return await self._node.create(
-            name,
-            root=root_of(self._node, version),
-            limits=Limits(cpu=version.cpu, memory_mb=version.memory_mb),
-            disk_gb=version.disk_gb,
-            agent_image=self._node.layout.runtime / version.snapshot.agent_image,
-            hostname=name,
-        )
-
-    async def _thaw(self, container: Container, version: Version) -> None:
-        folder = versions.snapshot_path(self._node.layout, version)
-        assert folder is not None
-        greet = functools.partial(introduce, hostname=container.id, template_env=version.env, env={})
-        await self._node.thaw(container, folder, greet)
-        # The first program after a thaw costs twice what later ones do; it is paid here. A root need not have a shell.
-        with contextlib.suppress(GuestError):
-            await self._node.greet(
-                container, functools.partial(guest.run, argv=["/bin/sh", "-c", ":"], timeout=5)
-            )
-
     async def _discard(self, containers: list[Container]) -> None:
-        """Destroy them. Whoever waits for that may be cancelled; they are in no pool any more, and go all the same."""
+        """Destroy them. They are in no pool any more, so a cancelled caller does not stop this."""
         if not containers:
             return
         task = asyncio.create_task(self._destroy(containers))
@@ -324,30 +303,10 @@ class Pools:
         await asyncio.shield(task)
 
     async def _destroy(self, containers: list[Container]) -> None:
-        for first in range(0, len(containers), SIDE_BY_SIDE):
-            batch = containers[first : first + SIDE_BY_SIDE]
+        for first in range(0, len(containers), DISCARDS_AT_ONCE):
+            batch = containers[first : first + DISCARDS_AT_ONCE]
             destroyed = (self._node.destroy(one) for one in batch)
             results = await asyncio.gather(*destroyed, return_exceptions=True)
             for error in results:
                 if isinstance(error, Exception):
                     log.error("pool_discard_failed", error=repr(error))
-
-    def _complain(self, pool: Pool, now: float) -> None:
-        misses, since = self._complained.get(pool.version.key, (0, now))
-        if now - since > COMPLAIN_INTERVAL_S:
-            misses, since = 0, now
-        misses += 1
-        if misses == COMPLAIN_MISSES:
-            score = pool.demand.faded(now, self._settings.pool_half_life_s)
-            setting = (
-                "THAWBOX_POOL_MAX" if math.ceil(score) > self._bounds.ceiling else "THAWBOX_POOL_MEMORY_MB"
-            )
-            log.warning(
-                "pool_misses",
-                template=pool.template,
-                misses=misses,
-                within_s=round(now - since, 1),
-                target=pool.target.ready,
-                remedy=f"more would be ready with a higher {setting}, or THAWBOX_POOL_MIN",
-            )
-        self._complained[pool.version.key] = (misses, since)

@@ -1,4 +1,4 @@
-"""What waits for one version of a template."""
+"""The pool of one version of a template."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ from .demand import Demand, Target
 
 
 def living(waiting: Iterable[Container]) -> int:
-    """How many have not died; the dead stay in a pool until the keeper looks."""
+    """How many have not died; dead ones stay in a pool until the keeper's next refresh."""
     return sum(not container.died.is_set() for container in waiting)
 
 
 @dataclass(slots=True)
 class Pool:
-    """Containers of one version that are nobody's yet. Who takes one out owns it."""
+    """Containers of one version that no sandbox owns yet. Whoever takes one out must use it or destroy it."""
 
     version: Version
     template: str
-    """its name, for people"""
+    """the template's name, for people"""
     pages_mb: float
-    """size of its memory snapshot"""
+    """size of the version's snapshot in MB"""
     since: float
-    """when it was first heard of, on the keeper's clock"""
+    """when the pool was made, on the keeper's clock"""
     published: bool = False
-    """whether a template boots from it, or did: one that is just built has a pool before"""
+    """whether a template boots from the version, or did; a version gets its pool just before it is published"""
     ready: deque[Container] = field(default_factory=deque)
-    """thawed, their agents answer"""
+    """thawed containers; their agents answer"""
     shells: deque[Container] = field(default_factory=deque)
-    """created, nothing runs in them"""
+    """created containers in which nothing runs"""
     demand: Demand = field(default_factory=Demand)
     target: Target = field(default_factory=Target)
     failed_at: float | None = None
-    """when making one last failed"""
+    """when the last attempt to make one failed, on the keeper's clock; None: it worked"""
     misses: int = 0
-    """requests that found none ready"""
+    """requests that found no thawed one"""
     hits: int = 0
+    """requests that found one"""
     refill_ms: float | None = None
-    """how long the newest took to make"""
+    """milliseconds that the newest container took to make"""
 
     def take(self, *, thawed: bool) -> Container | None:
-        """One that lives, the oldest first; dead ones stay for the keeper to discard."""
+        """Take out the oldest one that lives; None if there is none. The keeper discards dead ones later."""
         waiting = self.ready if thawed else self.shells
         for container in waiting:
             if not container.died.is_set():
@@ -54,14 +55,14 @@ class Pool:
         return None
 
     def take_all(self) -> list[Container]:
-        """Taken out: everything, dead or alive."""
+        """Take out all containers, dead or alive."""
         gone = [*self.ready, *self.shells]
         self.ready.clear()
         self.shells.clear()
         return gone
 
     def surplus(self) -> list[Container]:
-        """Taken out: the dead, and what is beyond the target."""
+        """Take out the dead ones, and those beyond the target."""
         gone = []
         for waiting, wanted in ((self.ready, self.target.ready), (self.shells, self.target.shells)):
             for container in [one for one in waiting if one.died.is_set()]:
@@ -72,5 +73,5 @@ class Pool:
         return gone
 
     def lacks(self) -> bool:
-        """Whether something has to be made."""
+        """Whether there are fewer than the target."""
         return len(self.ready) < self.target.ready or len(self.shells) < self.target.shells

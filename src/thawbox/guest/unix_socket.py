@@ -1,4 +1,4 @@
-"""Questions to programs of ours inside, from outside; a part of ``client``."""
+"""Requests to programs of Thawbox inside that listen on a unix socket (the kernel's owner)."""
 
 import json
 from collections.abc import AsyncGenerator, Mapping
@@ -10,17 +10,18 @@ LINE_MAX = 32 << 20
 """Bytes of one line of an answer."""
 
 
-async def ask_program(
+async def request_program(
     endpoint: Endpoint, socket: str, question: Mapping[str, Any], *, user: str | None = None
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The lines, JSON objects, that the program at the unix socket ``socket`` inside answers until it hangs up.
+    """Send ``question`` to the program at the unix socket ``socket`` inside; yields its answer, one JSON object a line.
 
-    The socket must be ``user``'s (None: root); ``{uid}`` in it stands for their id. Closing the iterator hangs up.
+    The socket must belong to ``user`` (None: root); ``{uid}`` in it stands for their uid. Closing the iterator closes
+    the connection.
 
     Raises:
-        GuestError: NOT_LISTENING; INVALID: the question is too long to be sent; NONSENSE: the answer is no lines of
-            JSON objects, which is the program's doing and not the agent's.
-        GuestFault: the agent is silent.
+        GuestError: NOT_LISTENING; INVALID: the question is too long; NONSENSE: the program's answer is not lines of
+            JSON objects.
+        GuestFault: the agent does not answer.
     """
     async with connect(
         endpoint, "ask", {"socket": socket, "user": user, "question": dict(question)}
@@ -35,7 +36,7 @@ async def ask_program(
                 unfinished.clear()
             unfinished += rest
             if len(unfinished) > LINE_MAX:
-                raise GuestError("NONSENSE", "a program inside says too much in one line")
+                raise GuestError("NONSENSE", "a program inside sent a line that is too long")
 
 
 def _object(line: bytes) -> dict[str, Any]:
@@ -44,5 +45,5 @@ def _object(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise GuestError("NONSENSE", "a program inside answers with something that is no JSON object")
+        raise GuestError("NONSENSE", "a program inside answered with something that is not a JSON object")
     return value

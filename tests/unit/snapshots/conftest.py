@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from thawbox.settings import load
+from thawbox.state import Layout
+from thawbox.store.database import Database, open_database
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    made = Layout(tmp_path / "state")
+    made.make()
+    return made
+
+
+@pytest.fixture
+async def database(layout: Layout) -> AsyncIterator[Database]:
+    opened = await open_database(load(state=layout.state))
+    yield opened
+    await opened.close()
