@@ -1,4 +1,4 @@
-"""Every error that a caller can meet, and how it looks over HTTP.
+"""Every error that a client of the API or of a sandbox can get, and how it looks over HTTP.
 
 ``ThawboxError`` is the root. Mistakes of the caller derive from ``UserError`` (4xx), faults of the server from
 ``InternalFault`` (5xx). A class fixes the status, the code and the title (the string ``error``). An instance adds one

@@ -15,6 +15,7 @@ from thawbox.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 REFERENCE = DOCS / "reference"
+SOURCE = Path(errors.__file__).parent
 
 
 @pytest.mark.parametrize("name", ["settings.md", "cli.md", "errors.md"])
@@ -37,6 +38,15 @@ def test_every_error_code_is_in_the_table_with_its_meaning() -> None:
             prefix = f"| {error.status} | `{error.code}` | {error.title} | "
             (row,) = [line for line in rows if line.startswith(prefix)]
             assert row.removeprefix(prefix) != " |", f"{error.__name__} has no docstring"
+
+
+def test_error_codes_are_fixed_in_one_module() -> None:
+    modules = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if re.search(r'^    code(: [^=]+)? = "[A-Z_]+"$', path.read_text(), re.M)
+    }
+    assert modules == {"errors.py"}, "errors.md lists the errors of errors.py alone"
 
 
 def _errors_below(base: type[ThawboxError]) -> Iterator[type[ThawboxError]]:
