@@ -213,7 +213,7 @@ async def _read_lines(
 
 def fault(sentence: str) -> RuntimeFault:
     """The error for a program of the host that failed as ``sentence`` says; ``MachineDiskFull`` if that was why."""
-    if not full_disk.is_meant(sentence):
+    if not full_disk.is_full_disk(sentence):
         return RuntimeFault(sentence)
     full = MachineDiskFull()
     full.__cause__ = RuntimeFault(sentence)
