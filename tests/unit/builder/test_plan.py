@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from thawbox.builder.plan import (
     make_plan,
 )
 from thawbox.images.source import ImageConfig, ResolvedBase
+from thawbox.templates.codec import canonical_step
 from thawbox.templates.recipe import (
     AnyStep,
     AptStep,
@@ -29,6 +32,7 @@ from thawbox.templates.recipe import (
     UserStep,
     WorkdirStep,
 )
+from thawbox.templates.steps import STEP_TYPES
 
 CONFIG = ImageConfig(env=(("PATH", "/bin"),), workdir="/srv", user="app")
 ENV = {"HOME": "/root", "A": "1", "AB": "2", "EMPTY": ""}
@@ -152,18 +156,25 @@ def test_only_a_private_base_image_is_an_organisations_own() -> None:
     assert base_key(replace(public, source="bootstrap"), 1) != base_key(public, 1)
 
 
-@pytest.mark.parametrize(
-    ("step", "title"),
-    [
-        (RunStep(command="make\n  all"), "RUN make all"),
-        (AptStep(packages=("git", "make")), "APT git make"),
-        (CopyStep(sources=("a", "b"), dest="/x"), "COPY a b /x"),
-        (EnvStep(variables=(("KEY", "secret"),)), "ENV KEY"),
-        (WorkdirStep(path="/x"), "WORKDIR /x"),
-        (UserStep(user="web"), "USER web"),
-        (CmdStep(command="serve"), "CMD serve"),
-        (RunStep(command="x" * 200), "RUN " + "x" * 115 + "…"),
-    ],
-)
+TITLES: list[tuple[AnyStep, str]] = [
+    (RunStep(command="make\n  all"), "RUN make all"),
+    (AptStep(packages=("git", "make")), "APT git make"),
+    (CopyStep(sources=("a", "b"), dest="/x"), "COPY a b /x"),
+    (EnvStep(variables=(("KEY", "secret"),)), "ENV KEY"),
+    (WorkdirStep(path="/x"), "WORKDIR /x"),
+    (UserStep(user="web"), "USER web"),
+    (CmdStep(command="serve"), "CMD serve"),
+    (RunStep(command="x" * 200), "RUN " + "x" * 115 + "…"),
+]
+
+
+@pytest.mark.parametrize(("step", "title"), TITLES)
 def test_titles(step: AnyStep, title: str) -> None:
     assert planned(step).title == title
+
+
+def test_every_step_type_has_a_title_and_an_identity_of_its_own() -> None:
+    """mypy does not notice a type that the plan or the codec lacks: a build of it would fail."""
+    steps = {type(step): step for step, _ in TITLES}
+    assert set(steps) == set(get_args(AnyStep))
+    assert {json.loads(canonical_step(step))["type"] for step in steps.values()} == set(STEP_TYPES) - {"from"}
