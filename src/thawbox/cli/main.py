@@ -43,11 +43,11 @@ class Lazy(Commands):
     """Imports a command when it is asked for: the database alone takes 0.3 s, and most commands do not use it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which one meets them."""
+        """Names of the commands, in the order in which a new user needs them."""
         return list(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, or None if there is none of this name."""
+        """The command of this name; None if it does not exist."""
         if cmd_name not in _MODULES:
             return None
         found = getattr(import_module(f".{_MODULES[cmd_name]}", __package__), cmd_name)

@@ -28,7 +28,7 @@ def program(path: Path) -> Path:
 
 
 def test_no_runsc(settings: Settings) -> None:
-    with pytest.raises(RuntimeFault, match="runsc is not installed: run scripts/setup"):
+    with pytest.raises(RuntimeFault, match="runsc is not installed: run sudo thaw setup"):
         installed.installed_runsc(settings)
 
 
