@@ -68,7 +68,7 @@ class ProgramMissing(RuntimeFault):
     """The program is not installed."""
 
     def __init__(self, program: str) -> None:
-        super().__init__(f"the program {program} is not installed: run scripts/setup")
+        super().__init__(f"the program {program} is not installed: run sudo thaw setup --install-packages")
 
 
 class TimedOut(RuntimeFault):

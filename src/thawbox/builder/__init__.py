@@ -1,1 +1,1 @@
-"""The build line: resolve, plan, steps, image, snapshot, publish. A file per phase, a short loop over them."""
+"""Builds templates: queue, plan, steps in sandboxes, image, snapshot. A file per phase; ``pipeline`` calls them."""

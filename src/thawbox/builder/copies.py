@@ -1,7 +1,7 @@
 """The uploaded files that a recipe's COPY steps use.
 
-When a build is asked for, each step's files are looked up and their blobs noted down with it: what is uploaded
-later under the same name is for later builds.
+A build's row notes the blobs of its files when the build is requested. So what is uploaded later under the same name
+is for later builds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What build steps need to know of the host's network, for the time of the step only.
+"""The host's network settings for build steps, as environment variables.
 
-A package client in a step has to find the host's proxy and trust the host's certificates, and nothing of that may
-stay in the image: so it is handed over as environment variables of the one command.
+A package client in a step must find the host's proxy and trust the host's certificates. Nothing of that may stay in
+the image, so only the step's own command gets these variables.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from thawbox.settings import Settings
 
 CA_INSIDE = "/run/thawbox/ca-certificates.crt"
-"""Where every container sees the host's CA bundle."""
+"""Path of the host's CA bundle inside every container."""
 
 _CA_VARIABLES = (
     "SSL_CERT_FILE",

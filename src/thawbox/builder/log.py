@@ -22,9 +22,8 @@ MAX_MESSAGE = 8 * 1024
 """Longest message in characters; a longer line of output is cut."""
 
 _PREFIX = 31
-_RESERVE = (
-    256 * 1024
-)  # bytes past the bound that warnings and errors may use: the reason of a failure is kept
+_RESERVE = 256 * 1024
+"""Bytes beyond the bound for warnings and errors, so that the reason of a failure is kept."""
 
 
 class BuildLog:
@@ -55,7 +54,7 @@ class BuildLog:
         return cls(descriptor, size, max_bytes)
 
     def write(self, level: str, message: str) -> None:
-        """Add ``message`` as one entry per line of it. ``level`` is one of ``LEVELS``.
+        """Add one entry per line of ``message``. ``level`` is one of ``LEVELS``.
 
         Colours, control characters and what a progress bar overwrote are dropped. Beyond the size bound only
         WARN and ERROR entries are kept, after a line that says so.
@@ -144,7 +143,7 @@ def _lines(path: Path, position: int = 0) -> Iterator[str]:
 
 
 def clean(line: str) -> str:
-    """A line of a program's output as it may stand in a log."""
+    """A line of a program's output without colours and control characters, at most ``MAX_MESSAGE`` characters."""
     line = last_state(strip_controls(line, keep="\t\r")).replace("\t", "    ")
     return line if len(line) <= MAX_MESSAGE else line[:MAX_MESSAGE] + " …"
 

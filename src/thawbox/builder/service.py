@@ -1,7 +1,7 @@
-"""Builds from the request to the published template.
+"""Builds, from the request to the published template.
 
-The table is the queue: a row is ``queued``, then ``building``, then ``active`` or ``failed``. After a crash what was
-``building`` is queued again and finds its finished steps in the cache.
+The table of builds is the queue: a row is ``queued``, then ``building``, then ``active`` or ``failed``. After a crash,
+rows that were ``building`` are queued again; such a build finds its finished steps in the cache.
 """
 
 from __future__ import annotations
@@ -21,26 +21,23 @@ from thawbox.catalog.entries import CatalogEntry
 from thawbox.errors import AliasExists, BuildError, MachineDiskFull, ThawboxError
 from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
-from thawbox.snapshots import manifest as versions
-from thawbox.snapshots.freeze import freeze
 from thawbox.snapshots.garbage import remove_unreferenced_uploads, retire_versions
 from thawbox.snapshots.manifest import Version
 from thawbox.snapshots.pins import Pins
 from thawbox.store import builds, templates
 from thawbox.store.builds import BuildRow
-from thawbox.store.connection import Connection
 from thawbox.store.database import Database
 from thawbox.store.enums import BuildStatus, TemplateStatus
-from thawbox.store.templates import TemplateRow
 from thawbox.templates import codec
 from thawbox.templates.recipe import Recipe
 from thawbox.util import full_disk
 from thawbox.util.keyed_lock import KeyedLock
 
-from . import copies, history, quota
+from . import copies, history, quota, records
 from .job import BuildJob
 from .log import BuildLog
 from .pipeline import build
+from .refresh import refresh_snapshots
 from .timings import BuildTimings
 
 log = logs.get(__name__)
@@ -83,7 +80,9 @@ class BuildService:
             log.info("builds_continued", builds=again)
         self._work.set()
         self._dispatcher = asyncio.create_task(self._dispatch_for_ever())
-        self._refresher = asyncio.create_task(self._refresh_snapshots())
+        self._refresher = asyncio.create_task(
+            refresh_snapshots(self._node, self._database, self._pins, self._locks.hold)
+        )
 
     async def stop(self) -> None:
         """Stop working; running builds continue after the next start."""
@@ -109,8 +108,8 @@ class BuildService:
             if existing is not None and not recipe.update and existing.status != TemplateStatus.FAILED:
                 raise AliasExists(f"A template with alias '{recipe.name}' already exists")
             await quota.check(connection, self._settings, organization_id)
-            template_id = await _template_to_build(connection, organization_id, recipe, existing)
-            await self._supersede(connection, template_id)
+            template_id = await records.template_to_build(connection, organization_id, recipe, existing)
+            await records.end_waiting(connection, template_id, "superseded by a newer build")
             build = await builds.create(
                 connection,
                 template_id=template_id,
@@ -123,8 +122,9 @@ class BuildService:
         return template_id
 
     async def submit_public(self, entry: CatalogEntry, *, skip_cache: bool = False) -> int:
-        """Queue a build of a ready-made template; returns the template's id. It belongs to no organisation and
-        counts against no quota. One that waits or runs already is the answer, too.
+        """Queue a build of a ready-made template, unless one waits or runs already; returns the template's id.
+
+        The template belongs to no organisation, and the build counts against no quota.
 
         Raises:
             InvalidTemplate: the settings allow less than it needs.
@@ -136,7 +136,7 @@ class BuildService:
                 newest = await builds.newest(connection, existing.id)
                 if newest is not None and not newest.ended:
                     return existing.id
-            template_id = await _template_to_build(connection, None, recipe, existing)
+            template_id = await records.template_to_build(connection, None, recipe, existing)
             await templates.update(connection, template_id, **asdict(entry.about))
             build = await builds.create(
                 connection,
@@ -150,7 +150,7 @@ class BuildService:
         return template_id
 
     def _clear_log(self, build: BuildRow) -> None:
-        """A log of this name is of a database that was taken away. Before the commit: nobody writes to ours yet."""
+        """Remove a log of the same name, which an earlier database left. To be called before the row is committed."""
         self.log_path(build).unlink(missing_ok=True)
 
     async def cancel(self, template_id: int) -> None:
@@ -158,11 +158,7 @@ class BuildService:
         self._cancelled.add(template_id)
         try:
             async with self._database.write() as connection:
-                for row in await builds.with_status(connection, BuildStatus.QUEUED):
-                    if row.template_id == template_id:
-                        await builds.finish(
-                            connection, row.id, status=BuildStatus.FAILED, error_message="cancelled"
-                        )
+                await records.end_waiting(connection, template_id, "cancelled")
             task = self._running.get(template_id)
             if task is not None:
                 task.cancel()
@@ -180,17 +176,6 @@ class BuildService:
     def log_path(self, build: BuildRow) -> Path:
         """The log of this attempt."""
         return self._node.layout.logs / f"{build.template_id}.{build.id}.log"
-
-    async def _supersede(self, connection: Connection, template_id: int) -> None:
-        """An update that waits makes the ones before it pointless."""
-        for row in await builds.with_status(connection, BuildStatus.QUEUED):
-            if row.template_id == template_id:
-                await builds.finish(
-                    connection,
-                    row.id,
-                    status=BuildStatus.FAILED,
-                    error_message="superseded by a newer build",
-                )
 
     async def _dispatch_for_ever(self) -> None:
         while True:
@@ -223,23 +208,14 @@ class BuildService:
                         await self._built(version, job.recipe.name)
                         await self._publish(row, version, job.timings)
                     outcome = BuildStatus.ACTIVE
-                except BuildError as error:
-                    await self._fail(row, job_log, error.message)
                 except asyncio.CancelledError:
                     if row.template_id in self._cancelled:
                         await asyncio.shield(self._fail(row, job_log, "cancelled"))
                     raise
-                except MachineDiskFull as error:
-                    await self._fail(row, job_log, error.message)
-                except ThawboxError as error:
-                    log.exception("build_broke")
-                    await self._fail(row, job_log, f"internal error: {error.message}")
                 except Exception as error:
-                    log.exception("build_broke")
-                    reason = f"internal error: {type(error).__name__}: {error}"
-                    await self._fail(
-                        row, job_log, MachineDiskFull().message if full_disk.is_full_disk(error) else reason
-                    )
+                    if not isinstance(error, BuildError | MachineDiskFull):
+                        log.exception("build_broke")
+                    await self._fail(row, job_log, _reason(error))
         finally:
             metrics.BUILDS.labels(outcome=outcome).inc()
             metrics.BUILD_SECONDS.labels(outcome=outcome).observe(time.monotonic() - began)
@@ -271,17 +247,7 @@ class BuildService:
 
     async def _publish(self, row: BuildRow, version: Version, timings: BuildTimings) -> None:
         async with self._database.write() as connection:
-            await builds.finish(connection, row.id, status=BuildStatus.ACTIVE, timings=timings.to_json())
-            await templates.update(
-                connection,
-                row.template_id,
-                status=TemplateStatus.ACTIVE,
-                error_message=None,
-                snapshot_key=version.key,
-                cpu=version.cpu,
-                memory_mb=version.memory_mb,
-                disk_gb=version.disk_gb,
-            )
+            await records.publish(connection, row, version, timings)
         for phase, seconds in timings.phases.items():
             metrics.BUILD_PHASE_SECONDS.labels(phase=phase).observe(seconds)
         await self._clean()
@@ -289,55 +255,20 @@ class BuildService:
     async def _fail(self, row: BuildRow, job_log: BuildLog, message: str) -> None:
         job_log.write("ERROR", f"❌ build failed: {message}")
         async with self._database.write() as connection:
-            await builds.finish(connection, row.id, status=BuildStatus.FAILED, error_message=message)
-            status = TemplateStatus.FAILED
-            if row.organization_id == builds.CATALOGUE:
-                # Everybody uses it: what was built before goes on serving, as if nothing had been tried.
-                before = await templates.get(connection, row.template_id)
-                status = TemplateStatus.ACTIVE if before and before.snapshot_key else TemplateStatus.FAILED
-            await templates.update(connection, row.template_id, status=status, error_message=message)
+            await records.fail(connection, row, message)
         await self._clean()
 
     async def _clean(self) -> None:
         await retire_versions(self._node.layout, self._database, self._pins)
         await remove_unreferenced_uploads(self._node.layout, self._database)
 
-    async def _refresh_snapshots(self) -> None:
-        """Make memory snapshots again that the installed runsc cannot restore; sandboxes boot cold until then."""
-        async with self._database.read() as connection:
-            keys = sorted(await templates.snapshot_keys(connection))
-        for key in keys:
-            version = versions.load(self._node.layout, key)
-            if version is None:
-                continue
-            if version.from_sandbox:
-                continue  # cannot be made again; who creates a sandbox of it is told
-            if version.thaws_with(self._node.digest):
-                continue
-            try:
-                async with self._locks.hold(key):
-                    log.info("snapshot_made_again", snapshot=key)
-                    with self._pins.holder() as pin:
-                        pin(key)
-                        pin(version.image)
-                        await freeze(self._node, version)
-            except (BuildError, ThawboxError) as error:
-                log.error("snapshot_not_made_again", snapshot=key, error=str(error))
 
-
-async def _template_to_build(
-    connection: Connection, organization_id: int | None, recipe: Recipe, existing: TemplateRow | None
-) -> int:
-    """The id of the template, new or to be replaced, whose status says that it is being built."""
-    if existing is not None:
-        await templates.update(connection, existing.id, status=TemplateStatus.BUILDING, error_message=None)
-        return existing.id
-    template = await templates.create(
-        connection,
-        organization_id=organization_id,
-        name=recipe.name,
-        cpu=recipe.cpu,
-        memory_mb=recipe.memory_mb,
-        disk_gb=recipe.disk_gb,
-    )
-    return template.id
+def _reason(error: Exception) -> str:
+    """What the build's owner reads."""
+    if isinstance(error, BuildError | MachineDiskFull):
+        return error.message
+    if isinstance(error, ThawboxError):
+        return f"internal error: {error.message}"
+    if full_disk.is_full_disk(error):
+        return MachineDiskFull().message
+    return f"internal error: {type(error).__name__}: {error}"

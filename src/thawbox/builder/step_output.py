@@ -13,10 +13,10 @@ LAST_LINES = 20
 
 
 class LineWriter:
-    """Takes bytes as they come, gives lines as they end; bounded, and the last lines kept.
+    """Turns pieces of output into lines and passes each to ``emit``, at most ``max_bytes`` in all.
 
-    A carriage return ends a line too (progress bars), of which the last state counts. Escape sequences and control
-    characters go.
+    Escape sequences and control characters are removed. Of a line that was drawn anew (progress bars), the last state
+    counts. The last lines are kept for error messages, also those beyond the bound.
     """
 
     def __init__(self, emit: Callable[[str], None], max_bytes: int) -> None:
@@ -38,7 +38,7 @@ class LineWriter:
             self._open = ""
 
     def close(self) -> None:
-        """The output has ended."""
+        """End of the output: emit a last line that has no newline."""
         self._open += self._decoder.decode(b"", final=True)
         if self._open:
             self._line(self._open)

@@ -1,1 +1,1 @@
-"""A template's frozen version on disk: manifest, image, memory snapshot, layers; who keeps them, who removes them."""
+"""Versions of templates on disk: manifest, image, snapshot and layers; what makes, keeps and removes them."""

@@ -1,4 +1,4 @@
-"""Removes what nobody refers to any more: template versions, images, layers, uploads, logs (``thaw gc``).
+"""Removes files without a reference: versions of templates, images, layers, uploads, agents, logs (``thaw gc``).
 
 References are rows (templates, sandboxes, queued builds, uploads), manifests, and the pins of work under way.
 """
@@ -23,9 +23,9 @@ from .pins import Pins
 
 YOUNG_S = 60
 BUILDS_KEPT_S = 30 * 86_400
-"""How long a build that has ended can be asked for, if its template is gone or was built again since."""
+"""How long the row of an ended build is kept, if its template is gone or was built again since."""
 UPLOADS_KEPT_S = 3600
-"""A build may still be asked for with what was uploaded this recently."""
+"""How long an upload is kept for a build that may still be requested."""
 BASE_IMAGE = "base-{layer}.erofs"
 """Name of the EROFS image of a base image's layer; it goes when the layer goes."""
 
@@ -47,9 +47,8 @@ class Freed:
 async def collect(layout: Layout, database: Database, pins: Pins, agent_in_use: str | None = None) -> Freed:
     """Remove versions, images, layers and uploads that no template, sandbox or build needs, downloads and old builds.
 
+    Layers (base images too) that only failed or deleted templates used are a cache, and are removed as well.
     ``agent_in_use``: file name of the agent's image that the running server starts sandboxes with.
-
-    Layers that only failed or deleted templates used are cache; they go too, base images among them.
     """
     async with database.write() as connection:
         await uploads.delete_before(connection, time.time() - UPLOADS_KEPT_S)
@@ -70,22 +69,22 @@ async def collect(layout: Layout, database: Database, pins: Pins, agent_in_use: 
 async def retire_versions(layout: Layout, database: Database, pins: Pins, *, of: str | None = None) -> Freed:
     """Remove versions that no template and no sandbox boots from, and images that no version needs.
 
-    Runs whenever a reference goes: a template was replaced or deleted, a sandbox ended. ``of`` is the version that
-    was referred to, if only one was: nothing is looked at if others refer to it still.
+    To be called whenever a reference is removed: a template was replaced or deleted, a sandbox ended. ``of``: the key
+    of the only version that lost a reference. If a template still refers to it, there is nothing to do.
     """
     async with database.read() as connection:
         wanted = await templates.snapshot_keys(connection)
         if of in wanted:
             return Freed()
         wanted |= await sandboxes.snapshot_keys(connection)
-    # From here to the end without a pause, so that a pin that is taken meanwhile is seen.
+    # No await from here until the images are removed, so that no pin can be taken meanwhile.
     doomed = [
         folder
         for folder in layout.snapshots.iterdir()
         if folder.name not in wanted and folder.name not in pins
     ]
     for folder in doomed:
-        manifest.remove(layout, folder.name)  # from here on nobody finds it
+        manifest.remove(layout, folder.name)  # first, so that it is not found any more
     needed = {version.image for version in manifest.references(layout)}
     needed |= {BASE_IMAGE.format(layer=layer.name) for layer in layout.layers.iterdir()}
     images = [
@@ -125,10 +124,11 @@ async def remove_unreferenced_uploads(layout: Layout, database: Database) -> Fre
 async def remove_old_agents(layout: Layout, database: Database, in_use: str | None) -> Freed:
     """Remove images of agents that no version was frozen with and no sandbox has.
 
-    Two stay besides: the one ``in_use`` by the server that runs, and the one that the next server will take.
+    Two more are kept: the one ``in_use`` by the running server, and the one that the next server will use. If the
+    latter is not known, none is removed.
     """
     next_one = agent_that_passed(layout)
-    if next_one is None:  # nobody knows
+    if next_one is None:
         return Freed({"agents": 0})
     async with database.read() as connection:
         wanted = {row.agent_image for row in await sandboxes.list_all(connection)}

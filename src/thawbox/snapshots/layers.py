@@ -1,8 +1,8 @@
-"""The layer store: what a step changed, as a folder that overlayfs takes as it is.
+"""The layer store: the files that a step changed, as a folder that overlayfs takes as it is.
 
-``layers/<id>/fs`` is the tree, ``layers/<id>/layer.json`` says where it came from; ``layers/index/<key>`` names
-the layer that a key stands for. A layer gets its name by a rename when it is complete, its key after that, so
-whatever is found is whole.
+``layers/<id>/fs`` is the tree, ``layers/<id>/layer.json`` its origin. ``layers/index/<key>`` holds the id of the layer
+that was made last for a key. A complete layer is renamed to its id, and enters the index after that: so every layer
+that is found is complete.
 
 The id of a layer is its key the first time, and a new one whenever the same key is built again (``skipCache``).
 Keys of later steps derive from the id, so they follow what is really below them.
@@ -96,7 +96,7 @@ def collect(layout: Layout, keep: Iterable[str], *, unused_for_s: float) -> tupl
         if about.exists() and time.time() - about.stat().st_mtime < unused_for_s:
             continue
         freed += size_of(folder)
-        about.unlink(missing_ok=True)  # from here on nobody finds it
+        about.unlink(missing_ok=True)  # first, so that it is not found any more
         shutil.rmtree(folder)
         removed += 1
     if _index(layout).exists():

@@ -129,7 +129,7 @@ def save(layout: Layout, version: Version) -> None:
 
 
 def remove(layout: Layout, key: str) -> None:
-    """Remove the manifest: nobody finds the version from now on. Its files are the caller's to remove."""
+    """Remove the manifest, so that the version is not found any more. The caller removes its other files."""
     _path(layout, key).unlink(missing_ok=True)
 
 

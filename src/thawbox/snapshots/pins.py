@@ -1,4 +1,4 @@
-"""What work under way needs although no row and no manifest refers to it yet."""
+"""Keeps garbage collection from files that work under way needs, before a row or a manifest refers to them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 
 
 class Pins:
-    """Names of versions, images and layers that work under way needs although nothing refers to them yet."""
+    """Names of versions, images and layers in use by builds and the like. Used from one event loop."""
 
     def __init__(self) -> None:
         self._held: Counter[str] = Counter()
 
     @contextlib.contextmanager
     def holder(self) -> Iterator[Callable[[str], None]]:
-        """Gives ``pin(name)``; all its pins go at the end of the block."""
+        """Yield ``pin(name)``; all that it pinned is released at the end of the block."""
         mine: list[str] = []
 
         def pin(name: str) -> None:

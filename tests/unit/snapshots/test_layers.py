@@ -53,7 +53,7 @@ def test_what_is_neither_kept_nor_used_lately_is_removed(layout: Layout) -> None
         os.utime(layer.folder / "layer.json", (hour_ago, hour_ago))
     publish(layout, "new", "new")
     layers.find(layout, "found")
-    (layout.layers / "index" / ".half-made").write_text("unused")
+    (layout.layers / "index" / ".half-made").write_text("kept")
     size = layers.size_of(old["unused"].folder)
     assert size > 0
     assert layers.collect(layout, ["kept"], unused_for_s=60) == (1, size)

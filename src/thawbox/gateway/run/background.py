@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from thawbox import guest, ids
 from thawbox.errors import GuestFault
 from thawbox.gateway.answers import answers
-from thawbox.gateway.sandbox.counters import counters_of
+from thawbox.gateway.counters import counters_of
 from thawbox.gateway.target import Target, parsed_request
 from thawbox.guest import GuestError
 from thawbox.util.timestamps import rfc3339

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from thawbox import guest
 from thawbox.errors import GuestFault
 from thawbox.gateway.answers import answers
+from thawbox.gateway.counters import Counters, counters_of
 from thawbox.gateway.run.execution import agent_unavailable, refusal
 from thawbox.gateway.target import Target, target_of
 from thawbox.guest import GuestError
@@ -21,7 +22,6 @@ from thawbox.util.timestamps import rfc3339
 from thawbox.web.context import request_id
 
 from .answers import MachineUsage, MetricsAnswer, MetricsFields, SpaceUsage
-from .counters import Counters, counters_of
 
 router = APIRouter(tags=["metrics"])
 
