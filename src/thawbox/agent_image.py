@@ -241,7 +241,7 @@ def _run(argv: list[str], stdin: str | None = None) -> str:
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise RuntimeFault(f"{argv[0]} is not installed; run scripts/setup") from error
+        raise RuntimeFault(f"{argv[0]} is not installed: run sudo thaw setup --install-packages") from error
     if done.returncode != 0:
         raise RuntimeFault(f"{argv[0]} failed ({done.returncode}): {done.stderr.strip()[-500:]}")
     return done.stdout

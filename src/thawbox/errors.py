@@ -1,8 +1,11 @@
-"""Every error that a caller can meet, and how it looks over HTTP.
+"""Every error that a client of the API or of a sandbox can get, and how it looks over HTTP.
 
-``ThawboxError`` is the root. What a user did wrong derives from ``UserError`` (4xx); what broke inside derives
-from ``InternalFault`` (5xx). The class says the status, the code and the title (contract A.5: the string
-``error``); the instance says the one sentence that names field, value and remedy (``message``).
+``ThawboxError`` is the root. Mistakes of the caller derive from ``UserError`` (4xx), faults of the server from
+``InternalFault`` (5xx). A class fixes the status, the code and the title (the string ``error``). An instance adds one
+sentence that names the field, the value and the remedy (``message``). Why answers look so:
+docs/reference/compatibility/conventions.md#errors.
+
+The first paragraph of each docstring stands in docs/reference/errors.md, which is made from this module.
 """
 
 from collections.abc import Mapping
@@ -10,7 +13,7 @@ from typing import Any, ClassVar
 
 
 class ThawboxError(Exception):
-    """Something went wrong."""
+    """The root of all errors of Thawbox. Nothing raises it directly."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL_ERROR"
@@ -27,11 +30,11 @@ class ThawboxError(Exception):
         self.message = message
         self.details = dict(details) if details else None
         self.retry_after = retry_after
-        """Whole seconds until it makes sense to come back; sent as ``retry_after`` and ``Retry-After``."""
+        """Whole seconds that the client should wait; sent as ``retry_after`` and ``Retry-After``."""
 
 
 class UserError(ThawboxError):
-    """The caller can mend this."""
+    """A part of the request is missing or wrong; ``message`` names it."""
 
     status = 400
     code = "INVALID_REQUEST"
@@ -39,13 +42,19 @@ class UserError(ThawboxError):
 
 
 class InvalidTemplate(UserError):
-    """A build request that cannot be a recipe. Title: SEED-B."""
+    """The build request does not describe a template; ``message`` names the step and the field.
+
+    The title is the published documentation's.
+    """
 
     title = "Invalid template definition"
 
 
 class Unauthorized(UserError):
-    """No key or a wrong one. Title and default message: SEED-B."""
+    """The API key is unknown, malformed or revoked.
+
+    Title and default message are the published documentation's.
+    """
 
     status = 401
     code = "INVALID_API_KEY"
@@ -56,19 +65,19 @@ class Unauthorized(UserError):
 
 
 class AuthenticationRequired(Unauthorized):
-    """Nothing was sent that could be a key."""
+    """The request carries no API key or token."""
 
     code = "AUTHENTICATION_REQUIRED"
 
 
 class InvalidToken(Unauthorized):
-    """A sandbox token that is forged, expired or for another sandbox."""
+    """The sandbox token is forged, expired, or belongs to another sandbox."""
 
     code = "INVALID_TOKEN"
 
 
 class Forbidden(UserError):
-    """Known to us, but not allowed."""
+    """The caller is known but may not do this."""
 
     status = 403
     code = "PERMISSION_DENIED"
@@ -76,7 +85,7 @@ class Forbidden(UserError):
 
 
 class NotFound(UserError):
-    """Unknown, or of another organisation."""
+    """The object does not exist, or belongs to another organisation."""
 
     status = 404
     code = "RESOURCE_NOT_FOUND"
@@ -84,25 +93,31 @@ class NotFound(UserError):
 
 
 class TemplateNotFound(NotFound):
-    """Title: SEED-T."""
+    """The template does not exist, or belongs to another organisation.
+
+    The title is the published documentation's.
+    """
 
     title = "Template not found"
 
 
 class BuildNotFound(NotFound):
-    """No such build."""
+    """The build does not exist, or belongs to another organisation."""
 
     title = "Build not found"
 
 
 class SandboxNotFound(NotFound):
-    """Unknown, deleted or expired."""
+    """The sandbox does not exist, was deleted, has expired, or belongs to another organisation."""
 
     title = "Sandbox not found"
 
 
 class AliasExists(UserError):
-    """Title: SEED-B."""
+    """The organisation has a template of this name already.
+
+    The title is the published documentation's.
+    """
 
     status = 409
     code = "ALREADY_EXISTS"
@@ -110,7 +125,7 @@ class AliasExists(UserError):
 
 
 class TemplateInUse(UserError):
-    """Sandboxes of this template are alive (contract B.11)."""
+    """The template cannot be deleted while it has sandboxes."""
 
     status = 409
     code = "TEMPLATE_IN_USE"
@@ -118,7 +133,7 @@ class TemplateInUse(UserError):
 
 
 class TemplateNotReady(UserError):
-    """A sandbox was asked of a template that has nothing to boot yet."""
+    """The template has no version yet from which a sandbox can start."""
 
     status = 409
     code = "TEMPLATE_NOT_READY"
@@ -126,7 +141,7 @@ class TemplateNotReady(UserError):
 
 
 class InvalidState(UserError):
-    """The sandbox is in a state that does not allow this."""
+    """The state of the sandbox does not allow this operation."""
 
     status = 409
     code = "INVALID_STATE"
@@ -134,22 +149,28 @@ class InvalidState(UserError):
 
 
 class SandboxStopped(InvalidState):
-    """It has files but no programs; coming back without starting it is of no use (contract D)."""
+    """The sandbox is stopped: it has files but no programs. Start it, then send the request again."""
 
     code = "SANDBOX_STOPPED"
     title = "Sandbox stopped"
 
 
 class SandboxEnded(InvalidState):
-    """It died, and no waiting brings it back: a 4xx, so that clients do not ask again (contract A)."""
+    """The sandbox died and does not come back; ``message`` says why. Delete it.
+
+    A 4xx, because clients repeat what is answered with a 5xx:
+    docs/reference/compatibility/conventions.md#retries.
+    """
 
     code = "SANDBOX_ENDED"
     title = "Sandbox ended"
 
 
 class SandboxSilent(UserError):
-    """It was handed a request and has not said what became of it: a 4xx, so that clients do not repeat what may have
-    run (contract A)."""
+    """The sandbox took the request but did not answer in time. It is unknown whether the request was carried out.
+
+    A 4xx, because clients repeat what is answered with a 5xx, and this may have run.
+    """
 
     status = 409
     code = "SANDBOX_NOT_RESPONDING"
@@ -157,7 +178,7 @@ class SandboxSilent(UserError):
 
 
 class TooLarge(UserError):
-    """More bytes than a configured bound."""
+    """The request, or what it refers to, has more bytes than the server's settings allow."""
 
     status = 413
     code = "INVALID_REQUEST"
@@ -165,7 +186,7 @@ class TooLarge(UserError):
 
 
 class RateLimited(UserError):
-    """Too many requests or builds; ``retry_after`` says when to come back."""
+    """The organisation sends too many requests or builds; ``retry_after`` is the number of seconds to wait."""
 
     status = 429
     code = "RATE_LIMIT_EXCEEDED"
@@ -173,49 +194,55 @@ class RateLimited(UserError):
 
 
 class FileMissing(NotFound):
-    """A path inside a sandbox that does not exist."""
+    """The path does not exist in the sandbox."""
 
     code = "FILE_NOT_FOUND"
     title = "File not found"
 
 
 class InvalidPath(UserError):
-    """A path inside a sandbox that is of the wrong kind."""
+    """The path in the sandbox is of the wrong kind, for example a folder where a file is expected."""
 
     code = "INVALID_PATH"
     title = "Invalid path"
 
 
 class FileOperationFailed(UserError):
-    """The sandbox's own file system refused. A 4xx, because trying again would not help."""
+    """The file system of the sandbox refused the operation; ``message`` has its reason.
+
+    A 4xx, because sending the request again would not help.
+    """
 
     code = "FILE_OPERATION_FAILED"
     title = "File operation failed"
 
 
 class RangeNotSatisfiable(UserError):
-    """The file ends before the range begins."""
+    """The range begins after the end of the file."""
 
     status = 416
     title = "Range not satisfiable"
 
 
 class FolderMissing(FileMissing):
-    """A folder inside a sandbox that does not exist."""
+    """The folder does not exist in the sandbox."""
 
     code = "DIRECTORY_NOT_FOUND"
     title = "Directory not found"
 
 
 class PathNotAllowed(Forbidden):
-    """A path inside a sandbox that the operator has not opened (``file_roots``)."""
+    """The path lies outside the folders that the setting ``file_roots`` allows."""
 
     code = "PATH_NOT_ALLOWED"
     title = "Path not allowed"
 
 
 class DiskFull(UserError):
-    """The sandbox's disk has no room. A 4xx, because trying again would not help."""
+    """The disk of the sandbox is full.
+
+    A 4xx, because sending the request again would not help.
+    """
 
     status = 413
     code = "DISK_FULL"
@@ -223,7 +250,7 @@ class DiskFull(UserError):
 
 
 class FileExists(UserError):
-    """Asked not to overwrite, and it is there."""
+    """The file exists, and the request does not allow to overwrite it."""
 
     status = 409
     code = "FILE_ALREADY_EXISTS"
@@ -238,7 +265,7 @@ class ProcessNotFound(NotFound):
 
 
 class VariableNotSet(NotFound):
-    """The sandbox does not have this environment variable, or has it from its template."""
+    """The sandbox does not have this environment variable, or has it from its template only."""
 
     title = "Variable not set"
 
@@ -263,8 +290,10 @@ class MethodNotAllowed(UserError):
 
 
 class PortNotReachable(ThawboxError):
-    """The program inside does not answer as it should. A 502, but not a fault of the server: clients show it to
-    people."""
+    """Nothing listens on the port inside the sandbox, or the program there does not answer with valid HTTP.
+
+    A 502 that is not a fault of the server: people read it in browsers.
+    """
 
     status = 502
     code = "PORT_NOT_REACHABLE"
@@ -272,7 +301,10 @@ class PortNotReachable(ThawboxError):
 
 
 class DesktopNotAvailable(ThawboxError):
-    """501 instead of the contract's 503, which clients would ask three times."""
+    """No template has a desktop.
+
+    501 instead of the documented 503, which the Python client would ask three times.
+    """
 
     status = 501
     code = "DESKTOP_NOT_AVAILABLE"
@@ -280,7 +312,7 @@ class DesktopNotAvailable(ThawboxError):
 
 
 class InternalFault(ThawboxError):
-    """Ours, not the caller's."""
+    """The server failed; its log has the details under the request id."""
 
 
 class UnexpectedFault(InternalFault):
@@ -291,7 +323,7 @@ class UnexpectedFault(InternalFault):
 
 
 class NoCapacity(InternalFault):
-    """The node has no room for another sandbox."""
+    """The node has no room for another sandbox. Wait, or stop some sandboxes."""
 
     status = 503
     code = "NO_NODES_AVAILABLE"
@@ -299,7 +331,7 @@ class NoCapacity(InternalFault):
 
 
 class SandboxUnavailable(InternalFault):
-    """The sandbox does not answer (starting, paused or dead)."""
+    """The sandbox does not answer now: it is starting, or its agent broke off. It is safe to repeat the request."""
 
     status = 503
     code = "SERVICE_UNAVAILABLE"
@@ -307,18 +339,21 @@ class SandboxUnavailable(InternalFault):
 
 
 class SandboxPaused(SandboxUnavailable):
-    """Its programs are frozen; nothing was run (contract D)."""
+    """The sandbox is paused. Resume it, then send the request again. Nothing was run.
+
+    A 503: nothing was run, so it does no harm that clients repeat it.
+    """
 
     code = "SANDBOX_PAUSED"
     title = "Sandbox paused"
 
 
 class RuntimeFault(InternalFault):
-    """runsc, the kernel or the disk refused. ``message`` holds the last lines of what they said."""
+    """runsc, the kernel or the disk reported an error; ``message`` holds the last lines of it."""
 
 
 class MachineDiskFull(RuntimeFault):
-    """The machine's own disk has no room for this, whatever the sandbox's has. Nothing was changed."""
+    """The disk of the server is full; nothing was changed."""
 
     status = 503
     code = "NO_NODES_AVAILABLE"
@@ -332,15 +367,18 @@ class MachineDiskFull(RuntimeFault):
 
 
 class GuestFault(InternalFault):
-    """The agent inside answered with nonsense or not at all."""
+    """The agent inside the sandbox sent an invalid answer, or none."""
 
 
 class GuestUnreachable(GuestFault):
-    """The agent inside accepts no connection: nothing was handed over to it."""
+    """The agent inside the sandbox accepts no connection, so it got no request."""
 
 
 class BuildError(Exception):
-    """A build failed for a reason that its owner should read; ends up in ``error_message``."""
+    """A build failed for a reason that its owner can act on.
+
+    ``message`` becomes the template's ``error_message``; ``step`` is the name of the phase or step, if one failed.
+    """
 
     def __init__(self, message: str, *, step: str | None = None) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""Logging: one line per event on standard error, JSON or for people, with the id of the request behind it.
+"""Logging: one line per event on standard error, as JSON or for people, with the id of the request that caused it.
 
-``get(name)`` gives a logger; call it with a short event name and facts as keywords. Values under names that
-look like secrets are replaced, whoever logs them.
+``get(name)`` returns a logger. Call it with a short event name, and with facts as keyword arguments. Values whose names
+look like secrets are replaced.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def get(name: str) -> FilteringBoundLogger:
 
 
 def configure(settings: Settings) -> None:
-    """Send our lines and those of libraries to standard error, as ``log_level`` and ``log_json`` say.
+    """Send the log lines of Thawbox and of libraries to standard error, as ``log_level`` and ``log_json`` say.
 
     Raises:
-        ValueError: ``log_level`` is no level.
+        ValueError: ``log_level`` is not the name of a level.
     """
     as_json = settings.log_json if settings.log_json is not None else not sys.stderr.isatty()
     level = _level(settings.log_level)
@@ -70,11 +70,11 @@ def configure(settings: Settings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(level, logging.WARNING))  # libraries: what went wrong only
+    root.setLevel(max(level, logging.WARNING))  # libraries: only warnings and errors
 
 
 class _Lossy:
-    """A file that takes what it can: with the disk full below the log, a line is lost and the request is not."""
+    """A file whose write errors are ignored: if the disk below the log is full, a line is lost but no request fails."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -90,7 +90,7 @@ class _Lossy:
 
 
 def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace the values of keys that look like secrets, also inside mappings."""
+    """A structlog processor: replaces the values of keys that look like secrets, also inside mappings, with ``***``."""
     for name, item in event.items():
         event[name] = _hidden(name, item)
     return event

@@ -1,4 +1,4 @@
-"""Every metric that Thawbox has. Times are seconds; counters end in ``_total``."""
+"""All metrics of Thawbox. Times are in seconds; names of counters end in ``_total``."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ COMMAND_SECONDS = Histogram(
 
 
 def exposition() -> tuple[bytes, str]:
-    """All of them in Prometheus' text format, with its content type."""
+    """All metrics in Prometheus' text format, and the content type of that format."""
     return generate_latest(), CONTENT_TYPE_LATEST

@@ -68,7 +68,7 @@ class ProgramMissing(RuntimeFault):
     """The program is not installed."""
 
     def __init__(self, program: str) -> None:
-        super().__init__(f"the program {program} is not installed: run scripts/setup")
+        super().__init__(f"the program {program} is not installed: run sudo thaw setup --install-packages")
 
 
 class TimedOut(RuntimeFault):
@@ -213,7 +213,7 @@ async def _read_lines(
 
 def fault(sentence: str) -> RuntimeFault:
     """The error for a program of the host that failed as ``sentence`` says; ``MachineDiskFull`` if that was why."""
-    if not full_disk.is_meant(sentence):
+    if not full_disk.is_full_disk(sentence):
         return RuntimeFault(sentence)
     full = MachineDiskFull()
     full.__cause__ = RuntimeFault(sentence)

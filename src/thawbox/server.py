@@ -19,9 +19,9 @@ from .control.client import ServerNotRunning, send_request
 from .control.server import Control
 from .control.server import listening as control_socket
 from .errors import RuntimeFault
+from .gateway import counters
 from .gateway.app import create_gateway
 from .gateway.run.callback_delivery import delivering
-from .gateway.sandbox import counters
 from .machine.selftest import is_proven, run_selftest
 from .node.containers import Node
 from .node.opening import close_node, open_node

@@ -175,7 +175,7 @@ async def test_an_image_for_another_machine_is_refused(registry: Registry, pulle
         ("dots", [entry("../escaped", b"x")], "leaves the image"),
         ("deep-dots", [entry("a/../../escaped", b"x")], "leaves the image"),
         ("link-dots", [hardlink("stolen", "../../etc/shadow")], "leaves the image"),
-        ("whiteout-dots", [entry(".wh...", b"")], "names nothing"),
+        ("whiteout-dots", [entry(".wh...", b"")], "names no file"),
         ("owner", [entry("a", b"", uid=2**32 - 1)], "impossible owner"),
         ("missing-target", [hardlink("a", "not/there")], "No such file"),
         ("loop", [symlink("loop", "loop"), entry("loop/a", b"x")], "symbolic links|File exists"),
@@ -248,7 +248,7 @@ async def test_a_bomb_is_stopped(registry: Registry, puller: Puller, monkeypatch
     registry.push("bomb", "1", [packed(zeros, "zstd"), packed(zeros, "gzip")])
     free = os.statvfs_result((4096, 4096, 0, 0, 10_000, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _: free)
-    with pytest.raises(BuildError, match=r"too big unpacked: the bound is 36\.9 MB"):
+    with pytest.raises(BuildError, match=r"unpacked base image is too big: the limit is 36\.9 MB"):
         await puller.pull(f"{registry.host}/bomb:1")
     assert sum(path.stat().st_size for path in puller.root.iterdir()) < 37_000_000
 
@@ -259,7 +259,7 @@ async def test_many_empty_files_are_a_bomb_too(
     registry.push("crumbs", "1", [packed(layer(*(entry(str(number), b"") for number in range(10_000))))])
     free = os.statvfs_result((4096, 4096, 0, 0, 1000, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _: free)
-    with pytest.raises(BuildError, match="too big unpacked"):
+    with pytest.raises(BuildError, match="unpacked base image is too big"):
         await puller.pull(f"{registry.host}/crumbs:1")
 
 
@@ -269,7 +269,7 @@ async def test_what_is_too_big_to_download_is_not_downloaded(
     registry.push("fat", "1", [packed(layer(entry("noise", os.urandom(5_000_000))))])
     free = os.statvfs_result((4096, 4096, 0, 0, 1000, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _: free)
-    with pytest.raises(BuildError, match=r"5\.0 MB to download, the bound is 3\.7 MB"):
+    with pytest.raises(BuildError, match=r"5\.0 MB to download, the limit is 3\.7 MB"):
         await puller.pull(f"{registry.host}/fat:1")
 
 
@@ -278,7 +278,7 @@ async def test_a_sparse_bomb_is_stopped(registry: Registry, puller: Puller) -> N
                "GNU.sparse.size": str(2**50), "GNU.sparse.map": f"{2**50},0"}  # fmt: skip
     registry.push("sparse", "1", [packed(layer(entry("huge", b"", pax_headers=headers)))])
     puller.settings = puller.settings.model_copy(update={"max_disk_gb": 1})
-    with pytest.raises(BuildError, match="too big unpacked"):
+    with pytest.raises(BuildError, match="unpacked base image is too big"):
         await puller.pull(f"{registry.host}/sparse:1")
 
 

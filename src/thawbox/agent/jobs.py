@@ -10,7 +10,7 @@ import os
 import time
 
 from . import children, protocol, spawn
-from .job_output import OutputCollector
+from .background_job import JobRecord, OutputCollector
 from .program import Program, program_of
 from .wire import ClientConnection, OperationError, integer, text
 
@@ -30,39 +30,6 @@ TAIL = 8192
 """Bytes of each stream that a report holds."""
 KILL_SECONDS = 2.0
 """How long ``kill`` waits for the end of a job."""
-
-
-class JobRecord:
-    """A job and how it ended. Times are seconds since 1970. ``done`` is held while the job runs."""
-
-    __slots__ = (
-        *("child", "code", "done", "ended", "id", "killed", "log", "meta", "pid"),
-        *("seconds", "sizes", "started", "timed_out", "truncated"),
-    )
-
-    def __init__(self, name: str, meta: dict[str, object], log: str) -> None:
-        self.id = name
-        self.meta = meta
-        self.log = log
-        self.child: children.Child | None = None
-        self.pid = 0
-        self.started = time.time()
-        self.ended: float | None = None
-        self.seconds = 0.0
-        self.code: int | None = None
-        self.killed = False
-        self.timed_out = False
-        self.truncated = False
-        self.sizes = [0, 0]
-        self.done = _thread.allocate_lock()
-        self.done.acquire()
-
-    def finish(self, program: Program) -> None:
-        """Record the end, after ``code`` has been set."""
-        program.remove_scratch()
-        self.seconds = time.monotonic() - self.child.started if self.child is not None else 0.0
-        self.ended = time.time()
-        self.done.release()
 
 
 _lock = _thread.allocate_lock()

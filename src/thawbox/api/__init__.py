@@ -1,1 +1,1 @@
-"""The control plane over HTTP: a file per resource; request id, auth, errors and limits as middleware."""
+"""The control plane over HTTP: one file per resource. Middleware adds request ids, log-in, errors and rate limits."""

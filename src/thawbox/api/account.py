@@ -1,4 +1,7 @@
-"""``GET /v1/account/limits`` (contract B.13)."""
+"""``GET /v1/account/limits``.
+
+Where its names come from: docs/reference/compatibility/sandboxes.md#account-limits.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ DAY = 86_400
 
 
 class Limits(BaseModel):
-    """What an organisation may have; null: as much as fits."""
+    """What an organisation may have at most. Null: no limit."""
 
     max_concurrent_sandboxes: int | None
     max_vcpu_per_sandbox: int
@@ -32,7 +35,7 @@ class Limits(BaseModel):
 
 
 class Usage(BaseModel):
-    """What it has."""
+    """What the organisation has now, and built lately."""
 
     concurrent_sandboxes: int
     template_builds_last_hour: int
@@ -40,7 +43,7 @@ class Usage(BaseModel):
 
 
 class AccountLimits(BaseModel):
-    """Limits and usage of the caller's organisation."""
+    """Limits and usage of the organisation that the API key belongs to."""
 
     object: Literal["account_limits"] = "account_limits"
     plan: Literal["self-hosted"] = "self-hosted"

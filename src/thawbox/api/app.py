@@ -22,12 +22,12 @@ _SCHEMES = {
 
 
 def create_app(context: ApiContext) -> FastAPI:
-    """The control plane over ``context``. It owns nothing: whoever made the context ends it."""
+    """The control plane as an application that uses ``context``. The caller closes the context."""
     app = FastAPI(
         title="Thawbox",
         version=thawbox.__version__,
         description=_DESCRIPTION,
-        docs_url=None,  # the page would load its scripts from elsewhere
+        docs_url=None,  # the page would load its scripts from another host
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -36,8 +36,8 @@ def create_app(context: ApiContext) -> FastAPI:
     app.add_middleware(KeyMiddleware, database=context.database, limiter=limiter)
     app.add_middleware(RequestMiddleware, plane="api", limiter=limiter)  # added last: outermost
     errors.install(app, gateway=False)
-    # builds and uploads come before templates: /v1/templates/build is not a template's name.
-    # events come before both: stream is no template's name and no sandbox's id.
+    # The order decides which route matches first: builds and uploads come before templates, because the "build" in
+    # /v1/templates/build is not a template's name; events come before templates and sandboxes for the same reason.
     for module in (health, builds, uploads, events, templates, sandboxes, lifecycle, copies, account):
         app.include_router(module.router)
     openapi.describe(app, schemes=_SCHEMES, public={"/health", UPLOAD_PREFIX + "{file_id}"})

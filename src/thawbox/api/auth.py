@@ -1,4 +1,7 @@
-"""Who asks (contract A.2), and how often they may (A.4)."""
+"""Who sends a request, and how many requests they may send.
+
+The two headers that clients send: docs/reference/compatibility/conventions.md#authentication.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from .upload_urls import UPLOAD_PREFIX
 
 
 class KeyMiddleware:
-    """Lets through what needs no key; everything else under a valid key, counted per organisation.
+    """Refuses requests without a valid key, except where no key is needed. Counts requests per organisation.
 
-    The key may come as ``Authorization: Bearer`` or as ``X-API-Key``. Runs before any body is read.
+    The key may come as ``Authorization: Bearer`` or as ``X-API-Key``. The check runs before any body is read.
     """
 
     def __init__(self, app: ASGIApp, *, database: Database, limiter: RequestLimiter) -> None:
@@ -30,7 +33,7 @@ class KeyMiddleware:
         Raises:
             AuthenticationRequired: there is no key.
             Unauthorized: the key is unknown, forged or revoked.
-            RateLimited: the organisation asks too often.
+            RateLimited: the organisation sends too many requests.
         """
         if scope["type"] == "http" and _needs_key(scope["path"]):
             key = http_context.bearer(scope) or http_context.header(scope, b"x-api-key")

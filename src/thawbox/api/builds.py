@@ -1,6 +1,6 @@
-"""Template builds: submit, status, log (contract C.1, C.3, C.4; SEED-B).
+"""Template builds: submit, status, log.
 
-Key sets are strict: clients crash on more.
+Key sets are strict, clients crash on more: docs/reference/compatibility/templates-build.md#the-answer.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ router = APIRouter(tags=["builds"])
 POLL_S = 0.25
 KEEP_ALIVE_S = 15.0
 
-BuildId = Annotated[str, Path(description="What the build request answered as `build_id`.")]
+BuildId = Annotated[str, Path(description="The `build_id` from the answer to the build request.")]
 _ID = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
 
 class BuildAccepted(BaseModel):
-    """A build was put into the queue. The build's id is the template's id."""
+    """The build is in the queue. Its id is the template's id."""
 
     build_id: str
     template_id: str
@@ -50,7 +50,7 @@ class BuildAccepted(BaseModel):
 
 
 class BuildStatus(BaseModel):
-    """How far the newest build of a template is."""
+    """The progress of the newest build of a template."""
 
     build_id: str
     template_id: str
@@ -65,24 +65,24 @@ class BuildStatus(BaseModel):
 
 
 class BuildLogs(BaseModel):
-    """Log text from an offset on; it ends with a whole line."""
+    """The text of the log from an offset on. It ends with a whole line."""
 
     logs: str
-    offset: int = Field(description="Send this with the next request. Counts characters of the log.")
+    offset: int = Field(description="Send this with the next request. It counts characters of the log.")
     status: AnyTemplateStatus
-    complete: bool = Field(description="The build has ended and `logs` goes to the end.")
+    complete: bool = Field(description="Whether the build has ended and `logs` reaches the end of the log.")
     request_id: str
 
 
 _RECIPE: dict[str, Any] = {
     "type": "object",
-    "description": "A recipe. `name` or `alias` and a base image are required; unknown fields are ignored.",
+    "description": "A recipe. `name` or `alias`, and a base image, are required. Unknown fields are ignored.",
     "properties": {
         "name": {"type": "string", "description": "Unique per organization; also `alias`."},
         "alias": {"type": "string"},
         "from_image": {
             "type": "string",
-            "description": "Base image; also `base_image`, or a `from` step at the beginning.",
+            "description": "The base image; also `base_image`, or a `from` step at the beginning.",
         },
         "cpu": {"type": "integer", "default": 2, "minimum": 1, "maximum": 64},
         "memory": {"type": "integer", "default": 2048, "minimum": 128, "description": "MB"},
@@ -95,20 +95,20 @@ _RECIPE: dict[str, Any] = {
                 "properties": {
                     "type": {
                         "type": "string",
-                        "description": "from, apt, run, copy, env, workdir, user, cmd; in any case",
+                        "description": "from, apt, run, copy, env, workdir, user or cmd, in capitals or not",
                     }
                 },
             },
         },
         "skipCache": {"type": "boolean", "default": False},
-        "update": {"type": "boolean", "default": False, "description": "Replace a template of this name."},
+        "update": {"type": "boolean", "default": False, "description": "Replace the template of this name."},
         "startCmd": {"type": ["string", "null"]},
         "readyCmd": {"type": ["object", "string", "null"]},
         "registry_credentials": {"type": ["object", "null"]},
         "warm": {
             "type": "array",
             "items": {"type": "string"},
-            "description": "Python modules that interpreters in the memory snapshot have imported; not in HopX.",
+            "description": "Python modules that warm interpreters import before the freeze; not in HopX.",
         },
         "kernel": {
             "type": "boolean",
@@ -136,7 +136,7 @@ _RECIPE: dict[str, Any] = {
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _RECIPE}}}},
 )
 async def build_template(request: Request) -> BuildAccepted:
-    """Build a template from a recipe. Answers at once; follow the status or the log."""
+    """Build a template from a recipe. The answer comes at once; follow the status or the log."""
     settings = context_of(request).settings
     body = await read_json(request, settings.max_body_bytes)
     recipe = await asyncio.to_thread(parse_recipe, body, settings=settings)
@@ -151,7 +151,7 @@ async def build_template(request: Request) -> BuildAccepted:
 
 @router.get("/v1/templates/build/{build_id}/status", responses=openapi.errors(404))
 async def build_status(request: Request, build_id: BuildId) -> BuildStatus:
-    """How far a build is."""
+    """The progress of a build."""
     build = await _find(request, build_id)
     started = build.started_at or build.created_at
     return BuildStatus(
@@ -176,7 +176,7 @@ async def build_status(request: Request, build_id: BuildId) -> BuildStatus:
     responses={
         200: {
             "model": BuildLogs,
-            "description": "JSON; with `Accept: text/event-stream` a stream of `log` events, then `done`.",
+            "description": "JSON. With `Accept: text/event-stream`: a stream of `log` events, then one `done` event.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         **openapi.errors(404),
@@ -188,7 +188,7 @@ async def build_logs(
     offset: Annotated[
         str,
         Query(
-            description="What the answer before said; anything that is no number counts as 0.",
+            description="The `offset` of the previous answer. Anything that is not a number counts as 0.",
             json_schema_extra={"default": "0"},
         ),
     ] = "0",
@@ -199,7 +199,7 @@ async def build_logs(
         events = _events(request, build)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-    # The status was read before the text: if it says that the build has ended, the text is complete.
+    # The status was read before the text. So if it shows that the build has ended, the text is complete.
     path = context_of(request).builder.log_path(build)
     text, end = await asyncio.to_thread(log.read_text, path, _offset(offset))
     logs = BuildLogs(
@@ -209,7 +209,7 @@ async def build_logs(
 
 
 async def _events(request: Request, build: BuildRow) -> AsyncIterator[str]:
-    """Server-sent events until the build has ended and all is told; comments keep the connection alive."""
+    """Server-sent events, until the build has ended and all of its log was sent. Comments keep the connection alive."""
     database = context_of(request).database
     path = context_of(request).builder.log_path(build)
     position, quiet_since = 0, time.monotonic()
@@ -233,10 +233,10 @@ async def _events(request: Request, build: BuildRow) -> AsyncIterator[str]:
 
 
 async def _find(request: Request, build_id: str) -> BuildRow:
-    """The newest attempt of the caller's template with this id; a deleted template's too.
+    """The newest build of the caller's template with this id, even if the template was deleted.
 
     Raises:
-        BuildNotFound: there is none.
+        BuildNotFound: the caller has no such build.
     """
     build = None
     if _ID.fullmatch(build_id) and int(build_id) <= MAX_ID:
@@ -250,7 +250,7 @@ async def _find(request: Request, build_id: str) -> BuildRow:
 
 
 def _public(build: BuildRow) -> AnyTemplateStatus:
-    """The words that clients know: one that waits is building, too."""
+    """The status for clients, which know three values. A queued build counts as building."""
     if build.status == enums.BuildStatus.ACTIVE:
         return TemplateStatus.ACTIVE
     failed = build.status == enums.BuildStatus.FAILED

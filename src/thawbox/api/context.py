@@ -1,4 +1,4 @@
-"""What the control plane works with; one value, made by the server, handed to ``create_app``."""
+"""The services that the control plane uses. The server makes one ``ApiContext`` and passes it to ``create_app``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class ApiContext(ServingContext):
 
 
 def context_of(request: Request) -> ApiContext:
-    """The context that the app was made with."""
+    """The context that the application was made with."""
     context: ApiContext = request.app.state.context
     return context
 
 
 def caller_of(request: Request) -> KeyRow:
-    """The key that the request came with; only below paths that need one."""
+    """The API key of the request. Only for paths that need one: ``KeyMiddleware`` has checked it."""
     caller: KeyRow = request.state.caller
     return caller

@@ -1,9 +1,9 @@
-"""``/v1/sandboxes/{id}/fork`` and ``/snapshot``: copies of a sandbox as it is now."""
+"""``/v1/sandboxes/{id}/fork`` and ``/snapshot``: copy a sandbox as it is now, to sandboxes or to a template."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from thawbox.templates.fields import template_name
 from thawbox.util.timestamps import rfc3339
@@ -20,22 +20,28 @@ router = APIRouter(tags=["sandboxes"])
 MAX_COPIES = 16
 
 
-class Fork(Body):
+class ForkRequest(Body):
     """All fields may be absent, and the body as well."""
 
-    count: int = Field(default=1, ge=1, le=MAX_COPIES, description="How many copies.")
+    model_config = ConfigDict(title="Fork")
+
+    count: int = Field(default=1, ge=1, le=MAX_COPIES, description="The number of copies.")
     timeout_seconds: int | None = Field(default=None, ge=1, le=MAX_TIMEOUT_S, description="Null: for ever.")
-    env_vars: dict[str, str] | None = Field(default=None, description="On top of the source's environment.")
+    env_vars: dict[str, str] | None = Field(
+        default=None, description="Added to the environment of the source."
+    )
 
     @field_validator("env_vars")
     @classmethod
     def usable(cls, env_vars: dict[str, str] | None) -> dict[str, str] | None:
-        """Only what can be an environment."""
+        """Check that names and values can be environment variables."""
         return usable_environment(env_vars)
 
 
-class Snapshot(Body):
-    """What the new template is called."""
+class SaveRequest(Body):
+    """The name of the new template."""
+
+    model_config = ConfigDict(title="Snapshot")
 
     name: str = Field(description="As for builds: unique in your organisation.")
     description: str = Field(default="", max_length=10_000)
@@ -45,26 +51,25 @@ class Snapshot(Body):
     "/v1/sandboxes/{sandbox_id}/fork",
     status_code=201,
     responses=openapi.errors(403, 404, 409, 503),
-    openapi_extra=openapi.body(Fork),
+    openapi_extra=openapi.body(ForkRequest),
 )
 async def fork_sandbox(request: Request, sandbox_id: SandboxId) -> ForkedSandboxes:
-    """Copies of a running or paused sandbox that run on by themselves: all of them, or none."""
-    parts = context_of(request)
-    without = "transfer-encoding" not in request.headers and request.headers.get("content-length", "0") == "0"
-    asked = Fork() if without else await read_model(request, Fork, parts.settings.max_body_bytes)
+    """Copy a running or paused sandbox. Each copy runs on by itself; you get all copies, or none."""
+    services = context_of(request)
+    body = await _fork_request(request, services.settings.max_body_bytes)
     row = await find_sandbox(request, sandbox_id)
-    made = await parts.sandboxes.fork(
-        row, asked.count, env=asked.env_vars or {}, timeout_seconds=asked.timeout_seconds
+    copies = await services.sandboxes.fork(
+        row, body.count, env=body.env_vars or {}, timeout_seconds=body.timeout_seconds
     )
-    tokens = [parts.tokens.first(copy) for copy in made]
+    tokens = [services.tokens.first(copy) for copy in copies]
     return ForkedSandboxes(
         data=[
             NewSandbox(
-                **fields_of(request, parts.settings, copy),
+                **fields_of(request, services.settings, copy),
                 auth_token=token.text,
                 token_expires_at=rfc3339(token.expires_at, 6),
             )
-            for copy, token in zip(made, tokens, strict=True)
+            for copy, token in zip(copies, tokens, strict=True)
         ],
         request_id=context.request_id(),
     )
@@ -74,12 +79,17 @@ async def fork_sandbox(request: Request, sandbox_id: SandboxId) -> ForkedSandbox
     "/v1/sandboxes/{sandbox_id}/snapshot",
     status_code=201,
     responses=openapi.errors(404, 409, 503),
-    openapi_extra=openapi.body(Snapshot),
+    openapi_extra=openapi.body(SaveRequest),
 )
 async def save_sandbox(request: Request, sandbox_id: SandboxId) -> TemplateDetail:
-    """A template that is as the running or paused sandbox is now, without what it was given at its creation."""
-    parts = context_of(request)
-    asked = await read_model(request, Snapshot, parts.settings.max_body_bytes)
+    """Save a running or paused sandbox, as it is now, as a template. The `env_vars` of its creation stay out."""
+    services = context_of(request)
+    body = await read_model(request, SaveRequest, services.settings.max_body_bytes)
     row = await find_sandbox(request, sandbox_id)
-    made = await parts.sandboxes.save(row, template_name(asked.name, "Field 'name'"), asked.description)
-    return detail_of(made, parts.settings)
+    template = await services.sandboxes.save(row, template_name(body.name, "Field 'name'"), body.description)
+    return detail_of(template, services.settings)
+
+
+async def _fork_request(request: Request, max_bytes: int) -> ForkRequest:
+    has_body = "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+    return await read_model(request, ForkRequest, max_bytes) if has_body else ForkRequest()

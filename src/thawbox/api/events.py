@@ -1,4 +1,7 @@
-"""Server-sent events (contract B.13): sandboxes, templates, and what one sandbox uses."""
+"""Server-sent events: changes of sandboxes and templates, and the resources that one sandbox uses.
+
+Whose choice the paths are: docs/reference/compatibility/sandboxes.md#events.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +39,15 @@ METRICS_EVERY_S = 2.0
 
 _STREAM: openapi.Responses = {
     200: {
-        "description": "Server-sent events, with comments as a sign of life.",
+        "description": "Server-sent events. Comments keep the connection alive.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
-# The operations' class is JSONResponse, because that is what their errors are.
+# The response class of the operations below is JSONResponse, because their errors are JSON.
 
 
 class EventStream(StreamingResponse):
-    """An answer without an end."""
+    """An answer that goes on until the client or the server ends it."""
 
     media_type = "text/event-stream"
 
@@ -52,13 +55,13 @@ class EventStream(StreamingResponse):
 @router.get("/v1/sandboxes/events/stream", responses=_STREAM | openapi.errors(), response_class=JSONResponse)
 @router.get("/v1/sandboxes/stream", include_in_schema=False)
 async def stream_sandboxes(request: Request) -> EventStream:
-    """What happens to your sandboxes from now on: ``sandbox.created``, ``.updated``, ``.deleted``."""
+    """Changes of your sandboxes from now on: ``sandbox.created``, ``.updated``, ``.deleted``."""
     return _stream(_sandbox_events(request))
 
 
 @router.get("/v1/templates/stream", responses=_STREAM | openapi.errors(), response_class=JSONResponse)
 async def stream_templates(request: Request) -> EventStream:
-    """What happens to the templates that you can use: ``template.updated``, ``.deleted``."""
+    """Changes of the templates that you can use: ``template.updated``, ``.deleted``."""
     return _stream(_template_events(request))
 
 
@@ -68,9 +71,11 @@ async def stream_templates(request: Request) -> EventStream:
     response_class=JSONResponse,
 )
 async def stream_metrics(request: Request, sandbox_id: SandboxId) -> EventStream:
-    """What a running sandbox uses, every two seconds, until it does not run any more."""
+    """The resources that a running sandbox uses, every two seconds, as long as it runs."""
     row = await find_sandbox(request, sandbox_id)
-    await context_of(request).sandboxes.endpoint(row)  # refuses here, while there can be a status
+    await context_of(request).sandboxes.endpoint(
+        row
+    )  # raises here, where the answer can still have an error status
     return _stream(_metrics_events(request, row))
 
 
@@ -101,24 +106,24 @@ def _sandbox(request: Request, event: Event) -> dict[str, Any]:
 
 
 async def _template_events(request: Request) -> AsyncIterator[str]:
-    """Looks at the table, because builds, deletions and the command line all write there."""
+    """Polls the table of templates, because builds, deletions and the command line all write to it."""
     closing = context_of(request).events.closing
     seen = await _templates(request)
-    said = time.monotonic()
+    last_sent = time.monotonic()
     yield ": listening\n\n"
     while not await _wait(closing, TEMPLATES_EVERY_S):
         now = await _templates(request)
         for number, row in now.items():
             if seen.get(number) != row:
-                said = time.monotonic()
+                last_sent = time.monotonic()
                 yield _message(item_of(row).model_dump(), event="template.updated")
         for number in seen.keys() - now.keys():
-            said = time.monotonic()
-            gone = {"id": str(number), "object": "template", "status": "deleted"}
-            yield _message(gone, event="template.deleted")
+            last_sent = time.monotonic()
+            deleted = {"id": str(number), "object": "template", "status": "deleted"}
+            yield _message(deleted, event="template.deleted")
         seen = now
-        if time.monotonic() - said > KEEP_ALIVE_S:
-            said = time.monotonic()
+        if time.monotonic() - last_sent > KEEP_ALIVE_S:
+            last_sent = time.monotonic()
             yield ": still here\n\n"
 
 
@@ -129,11 +134,11 @@ async def _templates(request: Request) -> dict[int, TemplateRow]:
 
 
 async def _metrics_events(request: Request, row: SandboxRow) -> AsyncIterator[str]:
-    parts = context_of(request)
+    services = context_of(request)
     while True:
         try:
             row = await find_sandbox(request, row.id)
-            endpoint = await parts.sandboxes.endpoint(row)
+            endpoint = await services.sandboxes.endpoint(row)
             yield _message(_metrics(row, await guest.usage(endpoint, timeout=METRICS_EVERY_S)))
         except SandboxNotFound:
             return
@@ -143,12 +148,12 @@ async def _metrics_events(request: Request, row: SandboxRow) -> AsyncIterator[st
             yield ": no answer\n\n"
         except ThawboxError:  # paused, stopped or in error
             return
-        if await _wait(parts.events.closing, METRICS_EVERY_S):
+        if await _wait(services.events.closing, METRICS_EVERY_S):
             return
 
 
 def _metrics(row: SandboxRow, usage: dict[str, Any]) -> dict[str, Any]:
-    """As the sandbox's own ``/metrics/snapshot``, as far as the agent knows it (contract E.9)."""
+    """The part of the sandbox's own ``/metrics/snapshot`` that the agent measures."""
     uptime = round(max(0.0, time.time() - row.created_at), 3)
     return {
         "uptime_seconds": uptime,
@@ -169,7 +174,7 @@ def _filled(total: int, used: int) -> dict[str, int | float]:
 
 
 async def _wait(closing: asyncio.Event, seconds: float) -> bool:
-    """Wait so long, or until the server stops (True)."""
+    """Wait for ``seconds``, or until the server stops. Returns whether it stops."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(closing.wait(), seconds)
     return closing.is_set()

@@ -1,4 +1,4 @@
-"""``GET /health`` (contract B.1) and the metrics."""
+"""``GET /health`` and ``GET /metrics``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = APIRouter(tags=["system"])
 
 
 class Health(BaseModel):
-    """That the server answers."""
+    """The control plane answers."""
 
     status: Literal["ok"] = "ok"
     version: str
@@ -28,7 +28,7 @@ class Health(BaseModel):
 
 @router.get("/health", responses=openapi.open_errors(500))
 async def health(_request: Request) -> Health:
-    """Whether the control plane answers. Needs no key."""
+    """Check that the control plane answers. Needs no key."""
     return Health(
         version=thawbox.__version__, timestamp=rfc3339(time.time()), request_id=context.request_id()
     )
@@ -40,6 +40,6 @@ async def health(_request: Request) -> Health:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **openapi.errors()},
 )
 async def prometheus(_request: Request) -> Response:
-    """Metrics in Prometheus' text format. Needs a key."""
+    """The metrics of the server in Prometheus' text format. Needs a key."""
     text, kind = metrics.exposition()
     return Response(text, headers={"content-type": kind})

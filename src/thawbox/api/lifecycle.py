@@ -1,4 +1,7 @@
-"""``/v1/sandboxes/{id}/pause|resume|stop|start`` (contract B.6, D). A body is neither needed nor read."""
+"""``/v1/sandboxes/{id}/pause|resume|stop|start``. A body is neither needed nor read.
+
+What clients rely on: docs/reference/compatibility/sandboxes.md#pause-resume-stop-start.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +23,28 @@ router = APIRouter(tags=["sandboxes"])
 
 @router.post("/v1/sandboxes/{sandbox_id}/pause", responses=openapi.errors(404, 409))
 async def pause_sandbox(request: Request, sandbox_id: SandboxId) -> StateChanged:
-    """Freeze a running sandbox: programs stop where they are, memory and files stay. Its time goes on running."""
+    """Pause a running sandbox: its programs stop where they are, memory and files stay. Its timeout keeps running."""
     row = await find_sandbox(request, sandbox_id)
     return _changed(request, await context_of(request).sandboxes.pause(row))
 
 
 @router.post("/v1/sandboxes/{sandbox_id}/resume", responses=openapi.errors(404, 409, 503))
 async def resume_sandbox(request: Request, sandbox_id: SandboxId) -> StateChanged:
-    """Let a paused sandbox go on."""
+    """Resume a paused sandbox: its programs go on where they were."""
     row = await find_sandbox(request, sandbox_id)
     return _changed(request, await context_of(request).sandboxes.resume(row))
 
 
 @router.post("/v1/sandboxes/{sandbox_id}/stop", responses=openapi.errors(404, 409, 503))
 async def stop_sandbox(request: Request, sandbox_id: SandboxId) -> StateChanged:
-    """End the programs of a running or paused sandbox; its files stay."""
+    """Stop a running or paused sandbox: its programs end, its files stay."""
     row = await find_sandbox(request, sandbox_id)
     return _changed(request, await context_of(request).sandboxes.stop_sandbox(row))
 
 
 @router.post("/v1/sandboxes/{sandbox_id}/start", responses=openapi.errors(404, 409, 503))
 async def start_sandbox(request: Request, sandbox_id: SandboxId) -> StateChanged:
-    """Start a stopped sandbox: its files are there, its template's start command runs."""
+    """Start a stopped sandbox with the files that it had. The start command of its template runs again."""
     row = await find_sandbox(request, sandbox_id)
     return _changed(request, await context_of(request).sandboxes.start_sandbox(row))
 

@@ -1,4 +1,4 @@
-"""Bytes that come over the wire, into a file that is there whole or not at all."""
+"""Receives the body of a request into a temporary file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ _BATCH = 1024 * 1024  # bytes handed to a thread at once
 
 @asynccontextmanager
 async def receive(request: Request, folder: Path, size: int, sha256: str) -> AsyncIterator[Path]:
-    """The body in a temporary file below ``folder``; the file is removed at the end unless it was moved away.
+    """The path of a temporary file below ``folder`` that holds the whole body.
+
+    The file is removed when the block ends, unless the block has moved it. ``sha256`` is hex, or empty if it is not
+    known.
 
     Raises:
-        UserError: not exactly ``size`` bytes, or not those that ``sha256`` (hex, may be empty) says.
+        UserError: the body does not have exactly ``size`` bytes, or does not have this ``sha256``.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{secrets.token_hex(16)}.part"
@@ -30,7 +33,7 @@ async def receive(request: Request, folder: Path, size: int, sha256: str) -> Asy
         digest = await _store(request, path, size)
         if sha256 and digest != sha256:
             raise UserError(
-                "The uploaded bytes do not have the sha256 that was announced: send the file again."
+                "The sha256 of the uploaded bytes is not the one that was announced: send the file again."
             )
         yield path
     finally:
@@ -40,7 +43,9 @@ async def receive(request: Request, folder: Path, size: int, sha256: str) -> Asy
 async def _store(request: Request, path: Path, size: int) -> str:
     declared = request.headers.get("content-length")
     if declared is not None and declared != str(size):
-        raise UserError(f"Content-Length is {declared[:20]}, but {size} bytes were announced.")
+        raise UserError(
+            f"Content-Length is {declared[:20]}, but {size} bytes were announced: request a new upload URL."
+        )
     digest = hashlib.sha256()
     received = 0
     with path.open("xb") as file:
@@ -73,6 +78,6 @@ async def _batches(request: Request) -> AsyncIterator[bytes]:
                 yield bytes(batch)
                 batch.clear()
     except ClientDisconnect:
-        raise UserError("The body broke off: send it again.") from None
+        raise UserError("The connection closed before the end of the body: send it again.") from None
     if batch:
         yield bytes(batch)

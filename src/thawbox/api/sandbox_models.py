@@ -1,4 +1,7 @@
-"""What sandboxes look like in answers (contract B.2 to B.8)."""
+"""The models of sandboxes in answers.
+
+What clients rely on: docs/reference/compatibility/sandboxes.md#the-sandbox-object.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from .statuses import AnyBootPath, AnySandboxStatus, SettledStatus
 
 
 class SandboxResources(BaseModel):
-    """Its size; always the template's."""
+    """The size of a sandbox, which is always its template's."""
 
     vcpu: int
     memory_mb: int
@@ -25,7 +28,7 @@ class SandboxResources(BaseModel):
 
 
 class SandboxFields(BaseModel):
-    """What every representation of a sandbox has."""
+    """The fields that every representation of a sandbox has."""
 
     id: str
     object: Literal["sandbox"] = "sandbox"
@@ -48,35 +51,36 @@ class SandboxFields(BaseModel):
     error_message: str | None = None
     boot_path: AnyBootPath | None = Field(
         None,
-        description="How it came up: handed over thawed, thawed into a container that was there already, thawed "
-        "into a new one, booted without a memory snapshot, or copied from another. Null before that.",
+        description="How the sandbox came up: taken thawed from a pool (`warm`), thawed into a waiting container "
+        "(`shell`), thawed into a new container (`created`), booted without a memory snapshot (`cold`), or copied "
+        "from another sandbox (`fork`). Null until it is up.",
     )
     timings: dict[str, float] | None = Field(
-        None, description="Milliseconds that each stage of its creation took, and `total`."
+        None, description="Milliseconds that each stage of the creation took, and `total`."
     )
 
 
 class SandboxObject(SandboxFields):
-    """A sandbox alone."""
+    """One sandbox, as an answer."""
 
     request_id: str
 
 
 class NewSandbox(SandboxFields):
-    """A new sandbox among others, with the token that opens it."""
+    """A new sandbox in a list, with its token for the gateway."""
 
     auth_token: str
     token_expires_at: str
 
 
 class CreatedSandbox(NewSandbox):
-    """A new sandbox, with the token that opens it at ``public_host``."""
+    """A new sandbox, as an answer, with its token for the gateway at ``public_host``."""
 
     request_id: str
 
 
 class ForkedSandboxes(BaseModel):
-    """New sandboxes that are copies of one."""
+    """New sandboxes that are copies of one sandbox."""
 
     object: Literal["list"] = "list"
     data: list[NewSandbox]
@@ -95,7 +99,7 @@ class SandboxList(BaseModel):
 
 
 class SandboxDeleted(BaseModel):
-    """It is gone."""
+    """The sandbox is deleted."""
 
     status: Literal["deleted"] = "deleted"
     id: str
@@ -103,7 +107,7 @@ class SandboxDeleted(BaseModel):
 
 
 class TimeoutSet(BaseModel):
-    """The new lifetime; null: for ever."""
+    """The new timeout of a sandbox; null: it lives for ever."""
 
     id: str
     timeout_seconds: int | None
@@ -112,7 +116,7 @@ class TimeoutSet(BaseModel):
 
 
 class StateChanged(BaseModel):
-    """The state that it is in now; the address never changes."""
+    """The status that a sandbox has now. Its address never changes."""
 
     id: str
     status: SettledStatus
@@ -130,7 +134,7 @@ class RefreshedToken(BaseModel):
 
 
 def fields_of(request: Request, settings: Settings, row: SandboxRow) -> dict[str, Any]:
-    """The fields of ``SandboxFields`` for this row, with addresses as the asking client can reach them."""
+    """The values of ``SandboxFields`` for ``row``. Addresses are such that the client of ``request`` can reach them."""
     address = sandbox_url(request, settings, row.id)
     return {
         "id": row.id,

@@ -1,6 +1,6 @@
-"""The statuses that answers and queries hold, as types of model fields.
+"""Types of the model fields and query parameters that hold a status.
 
-Spelled out, because a schema lists a literal's values where they are; an enum would become a component of its own.
+They are literals, because the OpenAPI document then lists the values at the field. An enum would become a component.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ AnySandboxStatus = Literal[
     SandboxStatus.ERROR,
 ]
 SettledStatus = Literal[SandboxStatus.RUNNING, SandboxStatus.PAUSED, SandboxStatus.STOPPED]
-"""What a change of state leads to."""
+"""The statuses that pause, resume, stop and start lead to."""
 AnyBootPath = Literal[BootPath.WARM, BootPath.SHELL, BootPath.CREATED, BootPath.COLD, BootPath.FORK]
 AnyTemplateStatus = Literal[TemplateStatus.BUILDING, TemplateStatus.ACTIVE, TemplateStatus.FAILED]
-"""Of a build as well: to clients one that is queued is building, too."""
+"""Also the status of a build: for clients, a queued build is building."""
 StatusFilter = Literal["creating", "running", "paused", "stopped", "error"]
-"""For a query, as plain words: the error of a literal shows its values as they are written here."""
+"""For a query parameter. Plain texts, because the error message of a literal shows its values as written here."""

@@ -1,4 +1,7 @@
-"""``/v1/templates``: list, read, delete (contract B.9 to B.11; SEED-L, SEED-T)."""
+"""``/v1/templates``: list, read, delete.
+
+What clients rely on: docs/reference/compatibility/templates.md.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,13 @@ from .statuses import AnyTemplateStatus
 
 router = APIRouter(tags=["templates"])
 
-Reference = Annotated[str, Path(description="Name or id; your own templates come before public ones.")]
+Reference = Annotated[
+    str, Path(description="Name or id. Of two templates with this name, yours comes before the public one.")
+]
 
 
 class Resources(BaseModel):
-    """A size of machine."""
+    """The size of a sandbox."""
 
     vcpu: int
     memory_mb: int
@@ -33,7 +38,7 @@ class Resources(BaseModel):
 
 
 class TemplateItem(BaseModel):
-    """A template in a list. Texts are empty rather than null."""
+    """A template in a list. Texts without a value are empty, not null."""
 
     id: str
     object: Literal["template"] = "template"
@@ -56,7 +61,7 @@ class TemplateItem(BaseModel):
 
 
 class TemplateList(BaseModel):
-    """All templates that the caller can use; never paged."""
+    """All templates that the caller can use, on one page."""
 
     object: Literal["list"] = "list"
     data: list[TemplateItem]
@@ -66,7 +71,7 @@ class TemplateList(BaseModel):
 
 
 class TemplateDetail(TemplateItem):
-    """A template with everything that is known of it."""
+    """A template with all of its fields."""
 
     min_resources: Resources
     max_resources: Resources
@@ -77,7 +82,7 @@ class TemplateDetail(TemplateItem):
 
 
 class Deleted(BaseModel):
-    """It is gone."""
+    """The template is deleted."""
 
     status: Literal["deleted"] = "deleted"
     id: str
@@ -87,10 +92,10 @@ class Deleted(BaseModel):
 @router.get("/v1/templates", responses=openapi.errors())
 async def list_templates(
     request: Request,
-    category: Annotated[str | None, Query(description="Exact, in any case.")] = None,
-    language: Annotated[str | None, Query(description="Exact, in any case.")] = None,
+    category: Annotated[str | None, Query(description="The whole category, in capitals or not.")] = None,
+    language: Annotated[str | None, Query(description="The whole language, in capitals or not.")] = None,
 ) -> TemplateList:
-    """Public templates and your own."""
+    """The public templates and your own."""
     async with context_of(request).database.read() as connection:
         rows = await templates.list_visible(connection, caller_of(request).organization_id)
     wanted = [row for row in rows if _same(category, row.category) and _same(language, row.language)]
@@ -106,7 +111,7 @@ async def get_template(request: Request, reference: Reference) -> TemplateDetail
 
 @router.delete("/v1/templates/{reference}", responses=openapi.errors(403, 404, 409))
 async def delete_template(request: Request, reference: Reference) -> Deleted:
-    """Delete one of your templates. A build of it that runs is cancelled first."""
+    """Delete one of your templates. If a build of it is running, it is cancelled first."""
     row = await find_template(request, reference)
     if row.is_public:
         raise Forbidden("Cannot delete built-in template")
@@ -117,10 +122,10 @@ async def delete_template(request: Request, reference: Reference) -> Deleted:
 
 
 async def find_template(request: Request, reference: str) -> TemplateRow:
-    """The template that the caller means.
+    """The template with this name or id, the caller's own before a public one.
 
     Raises:
-        TemplateNotFound: there is none that the caller may see.
+        TemplateNotFound: it does not exist, or the caller may not see it.
     """
     async with context_of(request).database.read() as connection:
         row = await templates.find(connection, caller_of(request).organization_id, reference)
@@ -132,7 +137,12 @@ async def find_template(request: Request, reference: str) -> TemplateRow:
 
 
 async def _try_delete(request: Request, row: TemplateRow) -> bool:
-    """Delete the row unless it is used (raises) or being built (False); in one transaction."""
+    """Delete the row in one transaction. Returns False if it is being built.
+
+    Raises:
+        TemplateInUse: it has sandboxes.
+        TemplateNotFound: it was deleted meanwhile.
+    """
     async with context_of(request).database.write() as connection:
         if await sandboxes.alive_of_template(connection, row.id, time.time()):
             raise TemplateInUse("Template is currently being used by active sandboxes")
@@ -149,7 +159,7 @@ def _same(wanted: str | None, actual: str | None) -> bool:
 
 
 def detail_of(row: TemplateRow, settings: Settings) -> TemplateDetail:
-    """A template as an answer of its own."""
+    """The answer about one template. ``settings`` gives the largest resources where the row has none."""
     return TemplateDetail(
         **_item(row),
         min_resources=Resources(**row.min_resources or {"vcpu": 1, "memory_mb": 128, "disk_gb": 1}),
@@ -169,7 +179,7 @@ def detail_of(row: TemplateRow, settings: Settings) -> TemplateDetail:
 
 
 def item_of(row: TemplateRow) -> TemplateItem:
-    """A template among others."""
+    """A template as a list shows it."""
     return TemplateItem(**_item(row))
 
 

@@ -1,4 +1,4 @@
-"""Signed upload URLs: whoever has one may send exactly the announced bytes for an hour, without a key."""
+"""Signed upload URLs. Anybody who has one can upload exactly the announced bytes for an hour, without a key."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Grant:
     file_id: str
     size: int
     sha256: str
-    """Of the bytes, hex; empty if the client did not say."""
+    """Of the bytes, in hex; empty if the client did not announce it."""
     expires: int
-    """Unix seconds."""
+    """Seconds since 1970."""
 
 
 def sign(tokens: TokenSigner, file_id: str, size: int, sha256: str = "") -> tuple[str, Grant]:
-    """Path and query of a URL for a PUT, and what it allows."""
+    """A signed URL (path and query only) for a PUT of ``size`` bytes, and what it allows."""
     grant = Grant(file_id=file_id, size=size, sha256=sha256, expires=int(time.time()) + LIFETIME_S)
     query = {"size": grant.size, "expires": grant.expires}
     if sha256:
@@ -41,18 +41,18 @@ def sign(tokens: TokenSigner, file_id: str, size: int, sha256: str = "") -> tupl
 def verify(
     tokens: TokenSigner, file_id: str, *, size: str, expires: str, sha256: str, signature: str
 ) -> Grant:
-    """What the URL with these parts allows.
+    """What the URL with these parameters allows.
 
     Raises:
-        Forbidden: it is forged or expired.
+        Forbidden: the URL is forged or has expired.
     """
     if not (_NUMBER.fullmatch(size) and _NUMBER.fullmatch(expires)):
-        raise Forbidden("The upload URL is not one that this server gave out.")
+        raise Forbidden("This server did not issue the upload URL: request a new one.")
     grant = Grant(file_id=file_id, size=int(size), sha256=sha256, expires=int(expires))
     if not hmac.compare_digest(_signature(tokens, grant).encode(), signature.encode("utf-8", "replace")):
-        raise Forbidden("The upload URL is not one that this server gave out.")
+        raise Forbidden("This server did not issue the upload URL: request a new one.")
     if grant.expires <= time.time():
-        raise Forbidden("The upload URL has expired: ask for a new one.")
+        raise Forbidden("The upload URL has expired: request a new one.")
     return grant
 
 

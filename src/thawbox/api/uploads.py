@@ -1,4 +1,7 @@
-"""Uploads for COPY steps: ask for a URL, send the bytes there (contract C.2)."""
+"""Uploads for COPY steps: a client requests a URL, then sends the bytes there.
+
+What clients rely on: docs/reference/compatibility/uploads.md#asking-for-an-address.
+"""
 
 from __future__ import annotations
 
@@ -29,30 +32,35 @@ from .upload_urls import UPLOAD_PREFIX
 router = APIRouter(tags=["uploads"])
 
 FOLDER = "uploads"
-"""Below the state folder; blobs are named by ``UploadRow.blob``, unfinished ones end in ``.part``."""
+"""The folder of uploads below the state folder. ``UploadRow.blob`` is the name of a file; unfinished files end in
+``.part``."""
 MAX_FILES = 1000
-"""Most files in one request for links."""
+"""The most files in one request for URLs."""
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 
 
 class ArchiveLinkRequest(Body):
-    """For an archive of everything that one COPY step needs."""
+    """For one archive with all files of a COPY step."""
 
-    files_hash: str = Field(pattern="^[0-9a-fA-F]{64}$", description="64 hex digits; names the archive.")
-    content_length: int = Field(ge=1, description="Bytes of the tar.gz.")
+    files_hash: str = Field(
+        pattern="^[0-9a-fA-F]{64}$", description="64 hex digits that name the archive in the build request."
+    )
+    content_length: int = Field(ge=1, description="Size of the tar.gz in bytes.")
 
 
 class FileToUpload(Body):
     """One file."""
 
-    path: str = Field(min_length=1, max_length=1024, description="Relative; what a COPY step names in `src`.")
-    size: int = Field(ge=0, description="Bytes.")
-    hash: str | None = Field(default=None, description="`sha256:` and 64 hex digits; checked if given.")
+    path: str = Field(
+        min_length=1, max_length=1024, description="A relative path, as in the `src` of a COPY step."
+    )
+    size: int = Field(ge=0, description="Size in bytes.")
+    hash: str | None = Field(default=None, description="`sha256:` and 64 hex digits; checked if present.")
 
     @field_validator("path")
     @classmethod
     def inside(cls, path: str) -> str:
-        """Only names that stay inside the folder where COPY looks."""
+        """Check that the path stays inside the context, and normalise it."""
         parts = path.removeprefix("./").split("/")
         if path.startswith("/") or ".." in parts or "\x00" in path:
             raise ValueError("must be a relative path without '..' and NUL")
@@ -66,10 +74,11 @@ class FileLinksRequest(Body):
 
 
 class ArchiveLink(BaseModel):
-    """Where to PUT the archive."""
+    """The URL to PUT the archive to."""
 
     present: Literal[False] = Field(
-        default=False, description="Always: equal hashes do not mean equal content, so it is sent every time."
+        default=False,
+        description="Always false: equal hashes do not mean equal content, so the archive is sent every time.",
     )
     upload_url: str
     expires_at: str
@@ -77,7 +86,7 @@ class ArchiveLink(BaseModel):
 
 
 class FileLink(BaseModel):
-    """Where to PUT one file."""
+    """The URL to PUT one file to."""
 
     path: str
     upload_url: str
@@ -85,14 +94,14 @@ class FileLink(BaseModel):
 
 
 class FileLinks(BaseModel):
-    """Where to PUT the files, in the order asked."""
+    """The URLs to PUT the files to, in the order of the request."""
 
     upload_urls: list[FileLink]
     request_id: str
 
 
 class Uploaded(BaseModel):
-    """The bytes arrived and are sound."""
+    """The bytes arrived and were checked."""
 
     status: Literal["uploaded"] = "uploaded"
     file_id: str
@@ -119,7 +128,7 @@ _BODIES: dict[str, Any] = {
 
 @router.post("/v1/templates/files/upload-link", responses=openapi.errors(413), openapi_extra=_BODIES)
 async def upload_link(request: Request) -> ArchiveLink | FileLinks:
-    """URLs for the files of COPY steps; each takes one PUT without a key, for an hour."""
+    """Request URLs for the files of COPY steps. Each takes a PUT without a key, for an hour."""
     body = await read_json(request, context_of(request).settings.max_body_bytes)
     if "files" in body:
         return await _file_links(request, parse(FileLinksRequest, body))
@@ -144,25 +153,25 @@ async def upload(
     signature: Annotated[str, Query()],
     sha256: Annotated[str, Query()] = "",
 ) -> Uploaded:
-    """Send the bytes. The URL is one that `upload-link` gave; it needs no key. Sending again replaces."""
-    parts = context_of(request)
+    """Upload the bytes to a URL of `upload-link`. Needs no key. A second upload replaces the first one."""
+    services = context_of(request)
     grant = upload_urls.verify(
-        parts.tokens, file_id, size=size, expires=expires, sha256=sha256, signature=signature
+        services.tokens, file_id, size=size, expires=expires, sha256=sha256, signature=signature
     )
-    async with parts.database.read() as connection:
+    async with services.database.read() as connection:
         row = await uploads.get_by_file_id(connection, file_id)
     if row is None:
-        raise NotFound("This upload is not known any more: ask for a new URL.")
-    folder = parts.settings.state / FOLDER
+        raise NotFound("The server no longer has this upload: request a new URL.")
+    folder = services.settings.state / FOLDER
     async with receive(request, folder, grant.size, grant.sha256) as path:
         if row.kind == UploadKind.ARCHIVE:
-            await asyncio.to_thread(check_archive, path, settings=parts.settings)
+            await asyncio.to_thread(check_archive, path, settings=services.settings)
         await _keep(request, path, file_id, grant.size)
     return Uploaded(file_id=file_id, size=grant.size, request_id=context.request_id())
 
 
 async def _keep(request: Request, path: Path, file_id: str, size: int) -> None:
-    """Give the file its final name and let the row point there. A replaced blob stays: builds may read it."""
+    """Give the file its final name and record it in the row. A blob that it replaces stays: builds may read it."""
     blob = secrets.token_hex(16)
     final = path.with_name(blob)
     try:
@@ -174,37 +183,37 @@ async def _keep(request: Request, path: Path, file_id: str, size: int) -> None:
         raise
     if not known:
         final.unlink(missing_ok=True)
-        raise NotFound("This upload is not known any more: ask for a new URL.")
+        raise NotFound("The server no longer has this upload: request a new URL.")
 
 
-async def _archive_link(request: Request, asked: ArchiveLinkRequest) -> ArchiveLink:
-    parts = context_of(request)
-    _check_size(asked.content_length, "content_length", parts.settings)
-    async with parts.database.write() as connection:
+async def _archive_link(request: Request, body: ArchiveLinkRequest) -> ArchiveLink:
+    services = context_of(request)
+    _check_size(body.content_length, "content_length", services.settings)
+    async with services.database.write() as connection:
         row = await uploads.announce(
             connection,
             organization_id=caller_of(request).organization_id,
-            name=asked.files_hash,
+            name=body.files_hash,
             kind=UploadKind.ARCHIVE,
-            size=asked.content_length,
+            size=body.content_length,
         )
-    path, grant = upload_urls.sign(parts.tokens, row.file_id, asked.content_length)
+    path, grant = upload_urls.sign(services.tokens, row.file_id, body.content_length)
     return ArchiveLink(
-        upload_url=control_url(request, parts.settings) + path,
+        upload_url=control_url(request, services.settings) + path,
         expires_at=rfc3339(grant.expires),
         request_id=context.request_id(),
     )
 
 
-async def _file_links(request: Request, asked: FileLinksRequest) -> FileLinks:
-    parts = context_of(request)
-    base = control_url(request, parts.settings)
+async def _file_links(request: Request, body: FileLinksRequest) -> FileLinks:
+    services = context_of(request)
+    base = control_url(request, services.settings)
     links = []
-    async with parts.database.write() as connection:
-        for file in asked.files:
+    async with services.database.write() as connection:
+        for file in body.files:
             if not file.path:
                 raise UserError("Field 'files.path' names a folder: name a file.")
-            _check_size(file.size, "files.size", parts.settings)
+            _check_size(file.size, "files.size", services.settings)
             row = await uploads.announce(
                 connection,
                 organization_id=caller_of(request).organization_id,
@@ -213,7 +222,7 @@ async def _file_links(request: Request, asked: FileLinksRequest) -> FileLinks:
                 size=file.size,
             )
             digest = _SHA256.fullmatch(file.hash or "")
-            path, _ = upload_urls.sign(parts.tokens, row.file_id, file.size, digest[1] if digest else "")
+            path, _ = upload_urls.sign(services.tokens, row.file_id, file.size, digest[1] if digest else "")
             links.append(FileLink(path=file.path, upload_url=base + path, file_id=row.file_id))
     return FileLinks(upload_urls=links, request_id=context.request_id())
 

@@ -17,7 +17,7 @@ from structlog.contextvars import bound_contextvars
 
 from thawbox import log as logs
 from thawbox import metrics
-from thawbox.catalog.entries import Entry
+from thawbox.catalog.entries import CatalogEntry
 from thawbox.errors import AliasExists, BuildError, MachineDiskFull, ThawboxError
 from thawbox.node.runtime import Runtime
 from thawbox.settings import Settings
@@ -121,7 +121,7 @@ class BuildService:
         self._work.set()
         return template_id
 
-    async def submit_public(self, entry: Entry, *, skip_cache: bool = False) -> int:
+    async def submit_public(self, entry: CatalogEntry, *, skip_cache: bool = False) -> int:
         """Queue a build of a ready-made template, unless one waits or runs already; returns the template's id.
 
         The template belongs to no organisation, and the build counts against no quota.
@@ -213,9 +213,11 @@ class BuildService:
                         await asyncio.shield(self._fail(row, job_log, "cancelled"))
                     raise
                 except Exception as error:
-                    if not isinstance(error, BuildError | MachineDiskFull):
-                        log.exception("build_broke")
-                    await self._fail(row, job_log, _reason(error))
+                    log.exception("build_broke")
+                    reason = f"internal error: {type(error).__name__}: {error}"
+                    await self._fail(
+                        row, job_log, MachineDiskFull().message if full_disk.is_full_disk(error) else reason
+                    )
         finally:
             metrics.BUILDS.labels(outcome=outcome).inc()
             metrics.BUILD_SECONDS.labels(outcome=outcome).observe(time.monotonic() - began)
@@ -269,6 +271,6 @@ def _reason(error: Exception) -> str:
         return error.message
     if isinstance(error, ThawboxError):
         return f"internal error: {error.message}"
-    if full_disk.is_meant(error):
+    if full_disk.is_full_disk(error):
         return MachineDiskFull().message
     return f"internal error: {type(error).__name__}: {error}"

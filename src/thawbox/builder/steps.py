@@ -187,7 +187,7 @@ async def run_command(
         )
     if code != 0:
         reason = output.last_lines()
-        if full_disk.is_meant(reason):
+        if full_disk.is_full_disk(reason):
             reason += (
                 f"\nThe template's disk of {context.disk_gb} GB is full (give it more with `diskGB`), or the server's "
                 "that it lies on"
@@ -212,7 +212,7 @@ def explained(context: StepContext, container: Container) -> Iterator[None]:
             ) from error
         if isinstance(error, guest.GuestError | MachineDiskFull):
             raise BuildError(str(error)) from error
-        if isinstance(error, OSError) and full_disk.is_meant(error):
+        if isinstance(error, OSError) and full_disk.is_full_disk(error):
             raise BuildError(str(MachineDiskFull())) from error
         console = container.bundle / "console"
         last = processes.tail(console.read_bytes(), 500) if console.exists() else ""

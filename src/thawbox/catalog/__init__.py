@@ -1,4 +1,4 @@
-"""Ready-made templates: recipes as ``thaw build`` takes them, with what the API shows of them beside.
+"""Ready-made templates: one recipe per file, as ``thaw build`` takes it, with the facts that the API lists.
 
-``entries`` reads the files of this folder. Building them is ``build``'s business, listing them ``api``'s.
+``entries`` reads the files. ``builder`` builds the templates, ``api`` lists them.
 """

@@ -1,6 +1,6 @@
-"""The recipes of the catalogue: one YAML file each, a build request with a ``catalogue`` table.
+"""Reads the recipes of the catalog. Each is a YAML file: a build request with a table ``catalogue``.
 
-``thaw build`` and the API ignore that table, so a copy of a file is an ordinary recipe.
+``thaw build`` and the API ignore the table, so a copy of a file is an ordinary recipe.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _TABLE = "catalogue"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
-    """What the API shows of a ready-made template (contract B.9, B.10)."""
+class EntryDescription:
+    """What the API lists about a ready-made template."""
 
     display_name: str
     description: str
@@ -34,36 +34,37 @@ class About:
     docs_url: str
     popularity_score: int
     min_resources: Mapping[str, int]
-    """vcpu, memory_mb, disk_gb"""
+    """with the keys vcpu, memory_mb, disk_gb"""
     max_resources: Mapping[str, int]
+    """with the same keys"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A file of the catalogue."""
+class CatalogEntry:
+    """One ready-made template: a file of the catalog."""
 
     name: str
     request: Mapping[str, Any]
-    """as it stands in the file"""
-    about: About
+    """the build request as the file has it, without the table ``catalogue``"""
+    about: EntryDescription
 
     def recipe(self, settings: Settings) -> Recipe:
-        """What to build.
+        """The recipe to build.
 
         Raises:
-            InvalidTemplate: this server allows less than it needs.
+            InvalidTemplate: the settings allow less than the recipe needs.
         """
         return parse_recipe(dict(self.request), settings=settings)
 
 
-def entries() -> tuple[Entry, ...]:
-    """All of them, the most asked for first."""
+def entries() -> tuple[CatalogEntry, ...]:
+    """All entries, the most popular first."""
     found = [_read(path) for path in _HERE.glob("*.yaml")]
     return tuple(sorted(found, key=lambda entry: (-entry.about.popularity_score, entry.name)))
 
 
-def _read(path: Path) -> Entry:
+def _read(path: Path) -> CatalogEntry:
     request = yaml.safe_load(path.read_text("utf-8"))
     about = request.pop(_TABLE)
     about["features"], about["tags"] = tuple(about["features"]), tuple(about["tags"])
-    return Entry(name=request["name"], request=request, about=About(**about))
+    return CatalogEntry(name=request["name"], request=request, about=EntryDescription(**about))

@@ -1,5 +1,5 @@
-"""The ``thaw`` command: a file per verb.
+"""The ``thaw`` command: one file per verb.
 
-``main`` gathers them; ``client`` speaks to the server; ``terminal`` is everything about how things look.
-What a command does for a program (exit status, ``--json``) is as fixed as the HTTP interface.
+``main`` collects the verbs; ``client`` sends requests to the server; ``terminal`` formats the output. Programs depend
+on exit statuses and on ``--json``, so these change as little as the HTTP interface.
 """

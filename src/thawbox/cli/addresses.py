@@ -1,4 +1,4 @@
-"""``thaw url`` and ``thaw forward``: the programs inside a sandbox, in a browser and over TCP."""
+"""``thaw url`` and ``thaw forward``: reach programs inside a sandbox, with a browser and over TCP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ _PIECE = 64 * 1024
 
 
 def both_ports(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int | None, int]:
-    """Callback for ``[LOCAL:]PORT``: both; None for the local one if it was not given."""
+    """Callback for ``[LOCAL:]PORT``: the local port, None if it was not given, and the port inside.
+
+    Raises:
+        click.BadParameter: the value is not of this form, or is not a port.
+    """
     words = value.split(":")
     if len(words) > 2 or not all(re.fullmatch("[0-9]{1,5}", word, re.ASCII) for word in words):
         raise click.BadParameter(f"{value!r} should be PORT or LOCAL:PORT", ctx=context, param=parameter)
@@ -39,7 +43,7 @@ def both_ports(context: click.Context, parameter: click.Parameter, value: str) -
 def url(sandbox: str, port: int, token: bool) -> None:
     """Print the address of the program that listens on PORT inside SANDBOX.
 
-    Whether the port is public or private is said on standard error.
+    Standard error says whether the port is public or private.
 
     \b
     Examples:
@@ -52,13 +56,15 @@ def url(sandbox: str, port: int, token: bool) -> None:
         public = record.get("public_ports") is True or port in (record.get("public_ports") or [])
         by_path = "/ports/" in address
         if token and by_path:
-            raise Failure("Browsers need host names of sandboxes' own: set THAWBOX_DOMAIN at the server.")
+            raise Failure(
+                "Browsers need a host name for each sandbox: set THAWBOX_DOMAIN in the server's environment."
+            )
         if token:
             address += "?" + urlencode({"token": _token(server, sandbox)})
     if public:
-        click.echo("Public: everybody who reaches the server may open it.", err=True)
+        click.echo("Public: everybody who can reach the server can open it.", err=True)
     elif not token:
-        in_browser = "" if by_path else " In a browser: the address of --token."
+        in_browser = "" if by_path else " For a browser, use the address that --token prints."
         click.echo(f"Private: send 'Authorization: Bearer TOKEN'.{in_browser}", err=True)
     click.echo(address)
 
@@ -67,9 +73,9 @@ def url(sandbox: str, port: int, token: bool) -> None:
 @click.argument("sandbox")
 @click.argument("ports", callback=both_ports, metavar="[LOCAL:]PORT")
 def forward(sandbox: str, ports: tuple[int | None, int]) -> None:
-    """Forward connections at a port of this machine to PORT inside SANDBOX, until Ctrl-C.
+    """Forward connections to a port of this machine to PORT inside SANDBOX, until Ctrl-C.
 
-    The port is on 127.0.0.1. Without LOCAL it is the same number, or any that is free if that is taken.
+    The port is on 127.0.0.1. Without LOCAL it has the number PORT, or any free number if that one is taken.
 
     \b
     Examples:
@@ -83,7 +89,7 @@ def forward(sandbox: str, ports: tuple[int | None, int]) -> None:
 
 
 class _Tunnel:
-    """Opens one WebSocket per connection, with a token that is renewed when it is refused."""
+    """Opens one WebSocket per connection. If the gateway refuses the token, a new one is fetched."""
 
     def __init__(self, server: Server, sandbox: str, public_host: str, port: int) -> None:
         self._server = server
@@ -94,8 +100,10 @@ class _Tunnel:
         self.port = port
 
     async def open(self) -> ClientConnection:
-        """Raises:
-        Failure: why not.
+        """A new WebSocket to the port inside.
+
+        Raises:
+            Failure: the gateway refuses it or does not answer; the message has the reason.
         """
         try:
             return await self._open()
@@ -138,14 +146,16 @@ async def _listen(tunnel: _Tunnel, local: int | None) -> None:
             await _relay(websocket, reader, writer)
             writer.close()
         except* (OSError, WebSocketException):
-            writer.transport.abort()  # broken off is not ended
+            writer.transport.abort()  # a reset, so that the client does not take this for a proper end
         finally:
             await websocket.close()
 
     server = await _bind(serve, tunnel.port if local is None else local, or_any=local is None)
     port = server.sockets[0].getsockname()[1]
     click.echo(f"127.0.0.1:{port} -> {tunnel.port} in the sandbox. Ctrl-C ends it.", err=True)
-    await asyncio.Event().wait()  # serve_forever() would wait for connections to end before it ends itself
+    await (
+        asyncio.Event().wait()
+    )  # for ever; serve_forever() would wait for open connections when it is cancelled
 
 
 async def _bind(serve: Any, port: int, *, or_any: bool) -> asyncio.Server:
@@ -160,10 +170,10 @@ async def _bind(serve: Any, port: int, *, or_any: bool) -> asyncio.Server:
 async def _relay(
     websocket: ClientConnection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Until both sides have ended theirs, or one has gone.
+    """Pass bytes on in both directions, until both sides have sent their end or one connection is lost.
 
     Raises:
-        ExceptionGroup: of OSError and WebSocketException: one has gone.
+        ExceptionGroup: of OSError and WebSocketException: a connection was lost.
     """
 
     async def inward() -> None:
@@ -179,7 +189,7 @@ async def _relay(
                 return
             writer.write(message)
             await writer.drain()
-        raise ConnectionResetError  # without an end, so not complete
+        raise ConnectionResetError  # the end message is missing, so data may be missing
 
     async with asyncio.TaskGroup() as ways:
         ways.create_task(inward())

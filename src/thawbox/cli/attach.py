@@ -1,4 +1,4 @@
-"""This terminal, attached to a program on a terminal inside a sandbox."""
+"""Attaches this terminal to a program that runs on a terminal inside a sandbox."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ _READ = 4096
 
 
 def possible() -> bool:
-    """Whether both ends of us are a terminal."""
+    """Whether standard input and standard output are a terminal."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def attach(sandbox: dict[str, Any], command: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Run ``command`` (none: a login shell) on a terminal inside; returns its exit code.
+    """Run ``command`` (without one: a login shell) on a terminal inside. Returns its exit code.
 
-    Keys go inside one by one, Ctrl-C too; the size follows ours. However it ends, this terminal is as before.
-    ``sandbox`` is a record with ``public_host`` and ``auth_token``.
+    Every key is sent inside, Ctrl-C too, and the size of the terminal inside follows the size of this one. At the end
+    this terminal gets its old mode back. ``sandbox`` is a record with ``public_host`` and ``auth_token``;
+    ``variables`` are added to the environment of the command.
 
     Raises:
-        Failure: it cannot be started, or the connection broke off.
+        Failure: the command cannot be started, or the connection was lost.
     """
     start: dict[str, Any] = {"type": "start", "env": dict(variables), **_size()}
     if command:
         start |= {"command": command[0], "args": list(command[1:])}
     with _raw():
-        return asyncio.run(_talk(sandbox, start))
+        return asyncio.run(_run_terminal(sandbox, start))
 
 
-async def _talk(sandbox: dict[str, Any], start: dict[str, Any]) -> int:
+async def _run_terminal(sandbox: dict[str, Any], start: dict[str, Any]) -> int:
     host = str(sandbox["public_host"]).rstrip("/")
     url = f"ws{host.removeprefix('http')}/terminal?start=1"
     try:
@@ -55,18 +56,18 @@ async def _talk(sandbox: dict[str, Any], start: dict[str, Any]) -> int:
             proxy=None if is_loopback(host) else True,
         ) as socket:
             await socket.send(json.dumps(start))
-            typing = asyncio.create_task(_type(socket))
+            sending = asyncio.create_task(_send_input(socket))
             try:
-                return await _show(socket)
+                return await _receive_output(socket)
             finally:
-                typing.cancel()
+                sending.cancel()
     except InvalidStatus as error:
         raise Failure(f"The sandbox refuses a terminal: {refusal(error)}") from error
     except (OSError, WebSocketException) as error:
-        raise Failure(f"The connection to the sandbox broke off: {error}.") from error
+        raise Failure(f"The connection to the sandbox was lost: {error}.") from error
 
 
-async def _show(socket: ClientConnection) -> int:
+async def _receive_output(socket: ClientConnection) -> int:
     reason = "the server ended it"
     try:
         async for text in socket:
@@ -84,14 +85,14 @@ async def _show(socket: ClientConnection) -> int:
     raise Failure(f"The terminal ended: {reason.rstrip('.')}.")
 
 
-async def _type(socket: ClientConnection) -> None:
-    """Send what is typed, and our size when it changes, until cancelled."""
+async def _send_input(socket: ClientConnection) -> None:
+    """Send the keys that are typed, and the size of this terminal when it changes, until cancelled."""
     loop = asyncio.get_running_loop()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     frames: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     stdin = sys.stdin.fileno()
 
-    def typed() -> None:
+    def read_keys() -> None:
         data = os.read(stdin, _READ)
         if not data:
             loop.remove_reader(stdin)
@@ -99,7 +100,7 @@ async def _type(socket: ClientConnection) -> None:
             frames.put_nowait({"type": "input", "data": text})
 
     loop.add_signal_handler(signal.SIGWINCH, lambda: frames.put_nowait({"type": "resize", **_size()}))
-    loop.add_reader(stdin, typed)
+    loop.add_reader(stdin, read_keys)
     try:
         while True:
             await socket.send(json.dumps(await frames.get()))
@@ -125,7 +126,7 @@ def _raw() -> Iterator[None]:
 
 
 def refusal(error: InvalidStatus) -> str:
-    """Why the gateway did not let us in."""
+    """Why the gateway refused the WebSocket, as a sentence."""
     try:
         return str(json.loads(error.response.body or b"")["message"])
     except (ValueError, KeyError, TypeError):

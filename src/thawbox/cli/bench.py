@@ -1,4 +1,4 @@
-"""``thaw bench``: how fast the running server hands out sandboxes, as a client sees it."""
+"""``thaw bench``: measures how fast the running server creates sandboxes, as a client sees it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ import httpx
 
 from thawbox.util.percentile import percentile
 
-from .client import Refused, Server, answer, connect, is_loopback
+from .client import ApiError, Server, answer, connect, is_loopback
 from .failure import FAILED, Failure
 from .options import json_option
 from .sandboxes import delete_sandbox
 from .terminal import console, duration, print_json, print_table
 
 _LIFETIME_S = 600
-"""What is left behind if we are killed is gone after this."""
+"""The lifetime of the sandboxes. If this program is killed, they disappear after this time."""
 _COMMAND_S = 60
 _ANSWER_S = _COMMAND_S + 30
 _IDLE_S = 2
 _CONNECTIONS = 100
-"""As many as a client opens at most: with more at once its own queue would be measured."""
+"""The most connections of the client. With more samples at once, the client's own queue would be measured."""
 _PERCENTILES = (50, 90, 95, 99)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sandbox: seconds from the request to each answer."""
+    """The times of one sandbox, in seconds from the create request: to its answer, and to the first result."""
 
     created_s: float
     result_s: float
@@ -53,9 +53,9 @@ class Sample:
 def bench(template: str, count: int, at_once: int, as_json: bool) -> None:
     """Create N sandboxes of TEMPLATE, run `true` in each, delete it, and print how long creating took.
 
-    Times are those of this client, from the create request: until its answer, and until the result of the first
-    command. Connections are kept open. Deleting is not counted, but over before the same worker's next sample.
-    Nothing waits for pools to fill up again. Exit status 1 if anything failed.
+    This client measures two times from the create request: until its answer, and until the result of the first
+    command. It keeps connections open. The times do not include deleting, but each worker deletes its sandbox before
+    it takes the next sample. It does not wait for pools to fill up again. Exit status 1 if anything failed.
 
     \b
     Examples:
@@ -87,8 +87,8 @@ def bench(template: str, count: int, at_once: int, as_json: bool) -> None:
 
 
 def _sandboxes(server: Server) -> httpx.Client:
-    """One client for all sandboxes: to make one takes longer than a command."""
-    # Idle connections are given up before a gateway closes them, so that none is used as it closes.
+    """One HTTP client for all sandboxes, because making one takes longer than a command."""
+    # The client closes idle connections before the gateway does, so that it never uses one that is being closed.
     limits = httpx.Limits(
         max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_IDLE_S
     )
@@ -98,7 +98,8 @@ def _sandboxes(server: Server) -> httpx.Client:
 def _results(
     server: Server, gateway: httpx.Client, template: str, count: int, at_once: int
 ) -> Iterator[Sample | str]:
-    """Each attempt's sample or what went wrong, as they end. Ctrl-C lets those under way delete their sandboxes."""
+    """For each attempt, as it ends: its sample, or the reason of its failure. After Ctrl-C the attempts under way still
+    delete their sandboxes."""
     with ThreadPoolExecutor(at_once, thread_name_prefix="bench") as workers:
         attempts = [workers.submit(_attempt, server, gateway, template) for _ in range(count)]
         try:
@@ -115,7 +116,11 @@ def _results(
 
 
 def _attempt(server: Server, gateway: httpx.Client, template: str) -> Sample:
-    """Create, `true`, delete."""
+    """Create a sandbox, run `true` in it, delete it.
+
+    Raises:
+        Failure: one of the three failed.
+    """
     began = time.perf_counter()
     sandbox = server.create_sandbox({"template_name": template, "timeout_seconds": _LIFETIME_S})
     created = time.perf_counter()
@@ -132,7 +137,7 @@ def _attempt(server: Server, gateway: httpx.Client, template: str) -> Sample:
     finally:
         try:
             delete_sandbox(server, str(sandbox["id"]))
-        except Refused as error:
+        except ApiError as error:
             if error.status != 404:
                 raise
 

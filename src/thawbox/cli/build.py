@@ -1,4 +1,4 @@
-"""``thaw build``: send a recipe, watch it become a template."""
+"""``thaw build``: sends a recipe to the server and follows the build."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from thawbox.store.enums import TemplateStatus
 
-from .client import Refused, Server, connect
+from .client import ApiError, Server, connect
 from .failure import FAILED, INTERRUPTED, Failure
 from .follow import follow
 from .options import json_option, pairs
@@ -58,7 +58,7 @@ def build(
 
     FILE is a recipe in JSON or YAML, as POST /v1/templates/build takes it, or a Dockerfile with FROM, RUN,
     COPY, ENV, WORKDIR, USER, CMD and ARG; "-" reads standard input. Exit status 0: the template is ready;
-    1: it is not. With --json the log goes to standard error and one JSON object to standard output.
+    1: it is not. With --json the log goes to standard error, and one JSON object to standard output.
 
     \b
     Examples:
@@ -90,23 +90,23 @@ def build(
     if result["status"] != TemplateStatus.ACTIVE:
         if as_json:
             raise click.exceptions.Exit(FAILED)
-        # The rest of the message is the end of the log, which has just been shown.
+        # The rest of the message is the end of the log, which was printed already.
         reason = harmless(str(result["error_message"] or "no reason given").splitlines()[0])
         raise Failure(f"{result['name']} failed after {duration(result['seconds'])}: {reason}")
 
 
 def build_template(server: Server, source: Source, context: Path, out: Console) -> dict[str, Any]:
-    """Upload, request, follow; what came out, as ``thaw build --json`` prints it.
+    """Upload the files, send the request, follow the build. Returns the result as ``thaw build --json`` prints it.
 
     Raises:
-        Failure: the request was refused, or a file for COPY is missing.
-        click.exceptions.Exit: Ctrl-C; the build goes on.
+        Failure: the server refused the request, or a file for COPY is missing.
+        click.exceptions.Exit: the user pressed Ctrl-C; the build goes on at the server.
     """
     began = time.monotonic()
     body = upload_copies(server, source.body, context)
     try:
         accepted = server.call("POST", "/v1/templates/build", json=body)
-    except Refused as error:
+    except ApiError as error:
         if error.code == "ALREADY_EXISTS":
             raise Failure(f"{error.message} Replace it with --update, or choose another --name.") from error
         raise
@@ -119,7 +119,7 @@ def build_template(server: Server, source: Source, context: Path, out: Console) 
                 on_status=on_status,
             )
     except KeyboardInterrupt:
-        _tell_how_to_cancel(source.name, update=bool(body.get("update")))
+        _print_how_to_cancel(source.name, update=bool(body.get("update")))
         raise click.exceptions.Exit(INTERRUPTED) from None
     ready = status["status"] in (TemplateStatus.ACTIVE, "success", "completed")
     return {
@@ -133,7 +133,7 @@ def build_template(server: Server, source: Source, context: Path, out: Console) 
 
 
 def print_log(out: Console, lines: list[str]) -> None:
-    """Lines of a build's log. What a step printed is not trusted: nothing in it steers the terminal."""
+    """Print lines of a build's log. Output of steps is not trusted, so control sequences are removed."""
     for line in lines:
         style = ""
         if "❌" in line or "ERROR" in line:
@@ -155,7 +155,10 @@ def _read(file: str) -> str:
 
 @contextmanager
 def progress_line(out: Console, began: float) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A line below the log with the step, the percentage and the time, if somebody is there to see it."""
+    """A status line below the log, with the step, the percentage and the time since ``began``; only on a terminal.
+
+    It yields the function that updates the line from a status of the build.
+    """
     if not out.is_terminal:
         yield lambda _status: None
         return
@@ -171,10 +174,10 @@ def progress_line(out: Console, began: float) -> Iterator[Callable[[dict[str, An
         yield show
 
 
-def _tell_how_to_cancel(name: str, *, update: bool) -> None:
+def _print_how_to_cancel(name: str, *, update: bool) -> None:
     also = " (and the version that is active now)" if update else ""
     click.echo(
-        f"\nThe build of {name} goes on at the server; 'thaw templates {name}' says how it stands.\n"
+        f"\nThe build of {name} goes on at the server; 'thaw templates {name}' shows its status.\n"
         f"Cancel it with: thaw templates {name} --delete{also}",
         err=True,
     )

@@ -1,4 +1,4 @@
-"""``thaw catalog``: the ready-made templates, and building them on this machine."""
+"""``thaw catalog``: lists the ready-made templates, and builds them on this machine."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from .terminal import console, duration, harmless, print_json, print_table, stat
 def catalog(context: click.Context, state: Path | None, as_json: bool) -> None:
     """List the ready-made templates and which of them are built on this machine.
 
-    Once built, one is public: every organisation can boot it, none can delete it. Needs the running server and
-    root, on the server's own machine.
+    A ready-made template that is built is public: every organisation can use it, none can delete it. Run this as root
+    on the server's own machine, while the server runs.
 
     \b
     Examples:
@@ -60,8 +60,8 @@ def catalog(context: click.Context, state: Path | None, as_json: bool) -> None:
 def build(names: tuple[str, ...], no_cache: bool, state: Path | None, as_json: bool) -> None:
     """Build the ready-made templates called NAME, one after the other; without a name, all of them.
 
-    What is built already is found in the cache, so this may be repeated. One that fails says why and leaves the
-    others; the exit status is then 1.
+    Steps that were built before come from the cache, so you can repeat this. If a template fails, its error is printed,
+    the others are built all the same, and the exit status is 1.
 
     \b
     Examples:
@@ -81,31 +81,34 @@ def build(names: tuple[str, ...], no_cache: bool, state: Path | None, as_json: b
 
 
 def build_entry(settings: Settings, name: str, out: Console, *, no_cache: bool = False) -> dict[str, Any]:
-    """Build one and show its log; what came out, as ``thaw build --json`` prints it.
+    """Build the template ``name`` and print its log to ``out``. Returns the result as ``thaw build --json`` prints it.
 
     Raises:
-        Failure: no server, or the catalogue has no such entry.
-        click.exceptions.Exit: Ctrl-C; the build goes on.
+        Failure: no server runs, or the server ended during the build.
+        ThawboxError: the catalog has no such entry.
+        click.exceptions.Exit: the user pressed Ctrl-C; the build goes on at the server.
     """
     began = time.monotonic()
     out.rule(name, align="left")
     end: dict[str, Any] = {}
     try:
         with progress_line(out, began) as on_status:
-            for said in send_request(settings, {"op": "catalogue_build", "name": name, "no_cache": no_cache}):
-                if "log" in said:
-                    print_log(out, said["log"])
-                elif "status" in said:
-                    on_status(said["status"])
+            for message in send_request(
+                settings, {"op": "catalogue_build", "name": name, "no_cache": no_cache}
+            ):
+                if "log" in message:
+                    print_log(out, message["log"])
+                elif "status" in message:
+                    on_status(message["status"])
                 else:
-                    end = said["end"]
+                    end = message["end"]
     except KeyboardInterrupt:
-        click.echo(
-            f"\nThe build of {name} goes on at the server; 'thaw catalog' says how it stands.", err=True
-        )
+        click.echo(f"\nThe build of {name} goes on at the server; 'thaw catalog' shows its status.", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     if not end:
-        raise Failure(f"The server ended while it built {name}. It goes on with it when it starts again.")
+        raise Failure(
+            f"The server ended while it built {name}. It continues the build when it is started again."
+        )
     seconds = round(time.monotonic() - began, 3)
     if end["status"] == TemplateStatus.ACTIVE:
         out.print(Text(f"{name} is ready: template {end['template_id']}, {duration(seconds)}", "bold green"))

@@ -1,4 +1,4 @@
-"""Speaking to the server: where it is, the key, and its errors as sentences."""
+"""Requests to the server: its address, the API key, and its errors as sentences."""
 
 from __future__ import annotations
 
@@ -16,27 +16,31 @@ from thawbox.settings import load
 from .failure import Failure
 
 LOCAL_KEY = "local.key"
-"""The file in the state folder that holds the key which ``thaw serve`` made for this machine's own use."""
+"""The file in the state folder with the API key that ``thaw serve`` made for use on the same machine."""
 
 _TIMEOUT = httpx.Timeout(60, connect=5)
-# Creating a sandbox whose snapshot cannot be used means a cold boot, start command and ready check included.
+# If the snapshot cannot be used, creating a sandbox means a cold boot with start command and ready check.
 _SLOW_TIMEOUT = httpx.Timeout(600, connect=5)
 
 
 def server_url() -> str:
-    """``THAWBOX_URL``; without it, loopback and the port that the settings name."""
+    """The server's URL: ``THAWBOX_URL``, else loopback with the port from the settings.
+
+    Raises:
+        Failure: ``THAWBOX_URL`` is not a URL.
+    """
     url = os.environ.get("THAWBOX_URL") or f"http://127.0.0.1:{load().port or 7070}"
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise Failure(f"THAWBOX_URL = {url!r} is no URL: {error}.") from error
+        raise Failure(f"THAWBOX_URL = {url!r} is not a URL: {error}.") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise Failure(f"THAWBOX_URL = {url!r} is no URL; it should look like http://127.0.0.1:7070.")
+        raise Failure(f"THAWBOX_URL = {url!r} is not a URL; it should look like http://127.0.0.1:7070.")
     return url.rstrip("/")
 
 
 def is_loopback(url: str) -> bool:
-    """Whether ``url`` means this very machine."""
+    """Whether the host of ``url`` is this machine's loopback address."""
     host = httpx.URL(url).host
     if host == "localhost":
         return True
@@ -47,10 +51,12 @@ def is_loopback(url: str) -> bool:
 
 
 def api_key(url: str) -> str | None:
-    """``THAWBOX_API_KEY``; without it, for a server on this machine, the key in its state folder.
+    """The API key: ``THAWBOX_API_KEY``, else the key in the state folder if the server is on this machine.
+
+    None if that folder has no key yet.
 
     Raises:
-        Failure: the file is there, but not for us to read.
+        Failure: the server is elsewhere and no key is set, or the file with the key cannot be read.
     """
     if key := os.environ.get("THAWBOX_API_KEY"):
         return key.strip()
@@ -63,17 +69,17 @@ def api_key(url: str) -> str | None:
         return None
     except PermissionError as error:
         raise Failure(
-            f"{file} holds this server's local key but only root may read it. "
+            f"{file} holds this server's local key, but only root may read it. "
             "Run as root, or set THAWBOX_API_KEY to a key made with 'sudo thaw keys create'."
         ) from error
 
 
 class Unreachable(Failure):
-    """No server answers."""
+    """No server answers at the address."""
 
 
-class Refused(Failure):
-    """The server said no. ``status`` is HTTP's, ``code`` the envelope's."""
+class ApiError(Failure):
+    """The server answered with an error: ``status`` is the HTTP status, ``code`` the code in the body."""
 
     def __init__(self, message: str, *, status: int, code: str) -> None:
         super().__init__(message)
@@ -82,19 +88,19 @@ class Refused(Failure):
 
 
 class Server:
-    """The control plane, as a logged-in client."""
+    """A client of the control plane, with the API key of the environment."""
 
     def __init__(self, http: httpx.Client, url: str) -> None:
         self._http = http
         self.url = url
 
     def call(self, method: str, path: str, **extra: Any) -> dict[str, Any]:
-        """One request; its JSON object.
+        """Send one request; ``extra`` goes to httpx. Returns the JSON object of the answer.
 
         Raises:
-            Refused: the server answered with an error.
+            ApiError: the server answered with an error.
             Unreachable: no server answers.
-            Failure: what answers is no Thawbox.
+            Failure: the answer is not a JSON object, so it does not come from Thawbox.
         """
         try:
             response = self._http.request(method, path, **extra)
@@ -105,15 +111,19 @@ class Server:
                 f"{self.url} does not answer in time. Look at the log of 'thaw serve'."
             ) from error
         except httpx.TransportError as error:
-            raise Unreachable(f"{self.url} broke the connection off: {error}. Try again.") from error
+            raise Unreachable(f"{self.url} closed the connection: {error}. Try again.") from error
         return answer(response)
 
     def create_sandbox(self, body: dict[str, Any]) -> dict[str, Any]:
-        """POST /v1/sandboxes, with the patience that a cold boot needs."""
+        """POST /v1/sandboxes, with a timeout that is long enough for a cold boot. Raises as ``call``."""
         return self.call("POST", "/v1/sandboxes", json=body, timeout=_SLOW_TIMEOUT)
 
     def put_upload(self, url: str, archive: Path, size: int) -> None:
-        """Send an archive to the signed address that upload-link gave. No key goes along."""
+        """Send the file ``archive`` of ``size`` bytes to a signed URL of upload-link, without the API key.
+
+        Raises:
+            ApiError: the server refused it.
+        """
         headers = {"Content-Type": "application/gzip", "Content-Length": str(size)}
         with archive.open("rb") as content:
             response = httpx.put(
@@ -129,11 +139,15 @@ class Server:
 
 @contextmanager
 def connect() -> Iterator[Server]:
-    """The server that the environment names."""
+    """A client of the server that the environment names.
+
+    Raises:
+        Failure: the environment names no valid URL, or no API key can be found.
+    """
     url = server_url()
     key = api_key(url)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    # A proxy for the outside world must not stand between two programs on one machine.
+    # Programs on one machine do not go through the proxy for the internet.
     with httpx.Client(
         base_url=url, headers=headers, timeout=_TIMEOUT, trust_env=not is_loopback(url)
     ) as http:
@@ -142,7 +156,7 @@ def connect() -> Iterator[Server]:
 
 @contextmanager
 def connect_sandbox(sandbox: dict[str, Any]) -> Iterator[httpx.Client]:
-    """The sandbox's own address, with the token that came with its creation."""
+    """An HTTP client for the sandbox's own address. ``sandbox`` is a record with ``public_host`` and ``auth_token``."""
     url = str(sandbox["public_host"])
     headers = {"Authorization": f"Bearer {sandbox['auth_token']}"}
     with httpx.Client(
@@ -152,11 +166,11 @@ def connect_sandbox(sandbox: dict[str, Any]) -> Iterator[httpx.Client]:
 
 
 def answer(response: httpx.Response) -> dict[str, Any]:
-    """The JSON object of a good answer.
+    """The JSON object of an answer with a success status.
 
     Raises:
-        Refused: an error status; the message is the envelope's.
-        Failure: no JSON object.
+        ApiError: the answer has an error status; the message is that of its body, with a remedy.
+        Failure: the answer is not a JSON object.
     """
     try:
         body = response.json()
@@ -166,7 +180,7 @@ def answer(response: httpx.Response) -> dict[str, Any]:
         return body
     if not isinstance(body, dict):
         raise Failure(
-            f"{response.request.url} answered {response.status_code} and no JSON. "
+            f"{response.request.url} answered {response.status_code} without a JSON object. "
             "Does THAWBOX_URL name a Thawbox server?"
         )
     message = str(body.get("message") or body.get("error") or f"The server answered {response.status_code}")
@@ -179,11 +193,11 @@ def answer(response: httpx.Response) -> dict[str, Any]:
         message = f"{message.rstrip('.')}. Try again in {wait} s"
     elif response.status_code >= 500:
         message = f"{message.rstrip('.')} (request {body.get('request_id')}, see the server's log)"
-    raise Refused(message.rstrip(".") + ".", status=response.status_code, code=str(body.get("code") or ""))
+    raise ApiError(message.rstrip(".") + ".", status=response.status_code, code=str(body.get("code") or ""))
 
 
 def not_running(url: str) -> str:
-    """What to say when nobody listens at ``url``."""
+    """The message for the case that no server listens at ``url``."""
     if is_loopback(url):
         return f"No server answers at {url}. Start one with 'sudo thaw serve', or set THAWBOX_URL."
-    return f"No server answers at {url}. Is THAWBOX_URL right, and the server reachable from here?"
+    return f"No server answers at {url}. Check THAWBOX_URL, and that this machine can reach the server."

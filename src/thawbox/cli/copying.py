@@ -1,4 +1,4 @@
-"""``thaw cp``: files and folders into a sandbox and out of it."""
+"""``thaw cp``: copies files and folders into a sandbox or out of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .terminal import console, harmless
 _INSIDE = re.compile(r"([0-9A-Za-z]+):(/.*)", re.DOTALL)
 _PIECE = 256 * 1024
 _TAR_S = 3600
-# $1 is the archive, $2 the folder. Owners stay out of it: what is copied belongs to whom commands run as.
+# $1 is the archive, $2 the folder. Owners are not restored: the files belong to the user that commands run as.
 _UNPACK = 'mkdir -p -- "$2" && tar -xzof "$1" -C "$2"; s=$?; rm -f -- "$1"; exit $s'
 _PACK = 'tar -czf "$1" -C "$2" .'
 
@@ -40,11 +40,12 @@ Advance = Callable[[int], None]
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 def cp(source: str, target: str) -> None:
-    """Copy SRC to DST. One of the two is SANDBOX:/PATH, the other a path here, or - for the bytes of one file from
-    standard input or to standard output.
+    """Copy SRC to DST. One of the two is SANDBOX:/PATH. The other is a path on this machine, or - to read one file from
+    standard input or write it to standard output.
 
-    A folder DST that exists gets SRC under its own name in it; SRC/. means what is in SRC. Permissions are kept,
-    owners are not. Folders need tar in the sandbox. One with links that lead out of it is refused on its way here.
+    If DST is an existing folder, SRC is copied into it under its own name. SRC/. means the content of the folder SRC.
+    Permissions are kept, owners are not. Copying folders needs tar in the sandbox. A folder from a sandbox is refused
+    if it has links that lead out of it.
 
     \b
     Examples:
@@ -54,10 +55,12 @@ def cp(source: str, target: str) -> None:
     """
     into, out = _INSIDE.fullmatch(target), _INSIDE.fullmatch(source)
     if (into is None) == (out is None):
-        raise click.UsageError("One of SRC and DST has to be SANDBOX:/PATH, the other a path here.")
+        raise click.UsageError("One of SRC and DST must be SANDBOX:/PATH, the other a path on this machine.")
     for path in (source, target):
         if not path.isprintable():
-            raise click.UsageError("SRC and DST must be printable UTF-8; copy the folder around such a name.")
+            raise click.UsageError(
+                "SRC and DST must be printable UTF-8. To copy a file with another name, copy its folder."
+            )
     inside = into or out
     assert inside is not None
     record_path = f"/v1/sandboxes/{quote(inside[1], safe='')}"
@@ -75,17 +78,17 @@ def copy_in(gateway: httpx.Client, source: str, target: str) -> None:
     """Copy a file, a folder or (``-``) standard input to the absolute path ``target`` inside.
 
     Raises:
-        Failure: there is no such source, it cannot be packed, or the sandbox refuses.
+        Failure: the source does not exist or cannot be packed, or the sandbox refuses it.
         OSError: the source cannot be read.
     """
     if source == "-":
         if target.endswith("/"):
-            raise Failure(f"{target} is a folder: say under which name to store standard input.")
+            raise Failure(f"{target} is a folder: add the name of the file that standard input is stored in.")
         _upload(gateway, sys.stdin.buffer, posixpath.basename(target), target, None)
         return
     local = Path(source)
     if not local.exists():
-        raise Failure(f"There is no {source} here.")
+        raise Failure(f"{source} does not exist on this machine.")
     if not local.is_dir():
         with local.open("rb") as content:
             status = os.fstat(content.fileno())
@@ -109,22 +112,22 @@ def copy_in(gateway: httpx.Client, source: str, target: str) -> None:
 
 
 def copy_out(gateway: httpx.Client, source: str, target: str) -> None:
-    """Copy the file or folder at the absolute path ``source`` inside to ``target``, ``-`` being standard output.
+    """Copy the file or folder at the absolute path ``source`` inside to ``target``; ``-`` is standard output.
 
-    A file is there whole or not at all. What comes from the sandbox is not trusted: nothing is written but
-    files, folders and links that stay inside, without setuid.
+    A file appears only when it is complete. The sandbox is not trusted: only files, folders and links that stay
+    inside the target are written, without setuid bits.
 
     Raises:
-        Failure: there is no such source, or the sandbox refuses or breaks off.
-        UserError: the folder holds what cannot be copied, a device for example.
+        Failure: the source does not exist, or the sandbox refuses or breaks off.
+        UserError: the folder holds something that cannot be copied, for example a device.
         OSError: the target cannot be written.
     """
     there = _look(gateway, source)
     if there is None:
-        raise Failure(f"There is no {source} in the sandbox.")
+        raise Failure(f"{source} does not exist in the sandbox.")
     if there == "folder":
         if target == "-":
-            raise Failure(f"{source} is a folder: only a file can go to standard output.")
+            raise Failure(f"{source} is a folder: only a file can be written to standard output.")
         _folder_out(gateway, source, Path(target))
         return
     with _download(gateway, source) as pieces:
@@ -157,7 +160,11 @@ def _folder_out(gateway: httpx.Client, source: str, local: Path) -> None:
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without what only says something about this machine."""
+    """Remove the owner from ``entry``: it means nothing on another machine.
+
+    Raises:
+        Failure: the entry cannot be copied.
+    """
     if not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
         raise Failure(
             f"{harmless(entry.name)} is a device or a pipe; only files, folders and links can be copied."
@@ -175,12 +182,12 @@ def _look(gateway: httpx.Client, path: str) -> str | None:
 def _run(gateway: httpx.Client, command: list[str]) -> None:
     done = run_plain(gateway, command, timeout_s=_TAR_S)
     if done.exit_code != 0:
-        said = harmless(done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2])
-        raise Failure(f"The sandbox could not copy it (status {done.exit_code}): {said}")
+        reason = harmless(done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2])
+        raise Failure(f"The sandbox could not copy it (status {done.exit_code}): {reason}")
 
 
-class _Counted(io.RawIOBase):
-    """A file to send that tells how far it is. It has no length: a pipe's would be taken for 0."""
+class _ProgressReader(io.RawIOBase):
+    """A file to send that reports how many bytes were read. It has no length: that of a pipe would be taken for 0."""
 
     def __init__(self, content: IO[bytes], advance: Advance) -> None:
         self._content, self._advance = content, advance
@@ -196,9 +203,9 @@ class _Counted(io.RawIOBase):
 
 
 def _upload(gateway: httpx.Client, content: IO[bytes], name: str, target: str, size: int | None) -> str:
-    """Store ``content`` inside; returns where."""
+    """Store ``content`` in the sandbox. Returns the path of the file there."""
     with _progress(size) as advance:
-        sent = cast(IO[bytes], _Counted(content, advance))
+        sent = cast(IO[bytes], _ProgressReader(content, advance))
         stored = answer(gateway.post("/files/upload", data={"path": target}, files={"file": (name, sent)}))
     return str(stored["path"])
 
@@ -222,7 +229,7 @@ def _download(gateway: httpx.Client, path: str) -> Iterator[Iterator[bytes]]:
 
 @contextmanager
 def _progress(total: int | None) -> Iterator[Advance]:
-    """A bar on standard error while the block runs, if somebody is there to see it."""
+    """A progress bar on standard error while the block runs; only on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     out = console(stderr=True)
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:

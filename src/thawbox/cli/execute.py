@@ -1,4 +1,4 @@
-"""``thaw exec``: a command in a sandbox that runs."""
+"""``thaw exec``: runs a command in a running sandbox."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from .piped import run_piped
 @click.command("exec", short_help="Run a command in a running sandbox, or a shell.")
 @click.argument("sandbox")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
-@click.option("-i", "--interactive", is_flag=True, help="Pass standard input.")
-@click.option("-t", "--tty", "terminal", is_flag=True, help="On a terminal inside; needs one here.")
+@click.option("-i", "--interactive", is_flag=True, help="Pass standard input to the command.")
+@click.option(
+    "-t", "--tty", "terminal", is_flag=True, help="Run the command on a terminal. Needs a terminal here."
+)
 @click.option(
     "--env",
     "variables",
@@ -45,9 +47,9 @@ def exec(
 ) -> None:
     """Run CMD in SANDBOX (an id); without CMD, a login shell.
 
-    From a terminal to a terminal it is as with -it: keys go inside one by one, the size follows, and programs
-    draw as they like. Otherwise output is passed through byte for byte as it comes, and Ctrl-C ends CMD. The exit
-    status is that of CMD.
+    If standard input and output are a terminal, -it is the default: CMD gets a terminal of the same size, and every key
+    is sent to it. Otherwise output is passed through byte for byte as it comes, and Ctrl-C ends CMD. The exit status is
+    that of CMD.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""How a command ends: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C."""
+"""Exit statuses of commands: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 
 class Failure(click.ClickException):
-    """The command failed; the message is one sentence with its remedy."""
+    """The command failed. The message is one sentence with the remedy."""
 
     exit_code = FAILED
 
@@ -30,7 +30,7 @@ class Failure(click.ClickException):
 
 
 class Commands(click.Group):
-    """A group whose ``main`` turns every expected end into our exit statuses, without a traceback."""
+    """A click group that ends with the exit statuses of this module, and without a traceback for expected errors."""
 
     def main(
         self,
@@ -40,7 +40,7 @@ class Commands(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """As click's, with our exit statuses."""
+        """Like click's ``main``, with the exit statuses of this module."""
 
         def run() -> Any:
             return super(Commands, self).main(args, prog_name, complete_var, standalone_mode=False, **extra)
@@ -49,7 +49,7 @@ class Commands(click.Group):
 
 
 def exit_with(action: Callable[[], Any]) -> NoReturn:
-    """Run ``action`` and end the program with its result if that is a number, or with the fitting status."""
+    """Run ``action`` and end the program: with its result if that is a number, with the status of its error, or 0."""
     try:
         status = action()
     except (KeyboardInterrupt, click.Abort):
@@ -68,10 +68,12 @@ def exit_with(action: Callable[[], Any]) -> NoReturn:
         sys.exit(FAILED)
     except httpx.HTTPError as error:
         reason = str(error) or type(error).__name__
-        Failure(f"The connection to the server broke: {reason}. Try again.").show()
+        Failure(f"The connection to the server was lost: {reason}. Try again.").show()
         sys.exit(FAILED)
     except OSError as error:
-        if error.errno == errno.EPIPE:  # whoever read our output has gone: nobody is there to be told
+        if (
+            error.errno == errno.EPIPE
+        ):  # the reader of standard output has closed it, so a message is of no use
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FAILED)
         Failure(os_sentence(error)).show()
@@ -80,7 +82,7 @@ def exit_with(action: Callable[[], Any]) -> NoReturn:
 
 
 def settings_sentence(error: pydantic.ValidationError) -> str:
-    """Which settings are wrong, how, and where they may come from."""
+    """One sentence about the settings that are wrong: what is wrong with them, and where they can come from."""
     problems = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"])
@@ -93,7 +95,7 @@ def settings_sentence(error: pydantic.ValidationError) -> str:
 
 
 def os_sentence(error: OSError) -> str:
-    """The operating system's refusal as one sentence."""
+    """An error of the operating system as one sentence, with the file if it has one."""
     what = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
         what += "; run this as root"

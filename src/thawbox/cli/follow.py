@@ -1,4 +1,4 @@
-"""Following a build to its end: the log as it grows, the step, and what became of it."""
+"""Follows a build to its end: its log, its current step, its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .client import Server, Unreachable
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _PATIENCE_S = 60.0
-"""How long a server may be away; builds survive its restart."""
+"""How long the server may be unreachable. Builds survive its restart."""
 
 
 def follow(
@@ -24,19 +24,20 @@ def follow(
     on_status: Callable[[dict[str, Any]], None],
     pause: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Poll build ``build`` until it is active or failed; returns its last status (contract C.3).
+    """Poll the build ``build`` (its id) until it is active or failed; returns its last status.
 
-    ``on_lines`` gets every line of the log once, in order; ``on_status`` every status that was seen.
+    ``on_lines`` gets every line of the log once, in order. ``on_status`` gets every status that was read. ``pause``
+    gets the seconds to wait before the next poll.
 
     Raises:
-        Unreachable: the server was away for too long.
+        Unreachable: the server was unreachable for longer than 60 s.
     """
     offset = 0
     wait = _FIRST_PAUSE_S
     last_answer = time.monotonic()
     while True:
         try:
-            # Status before log: the log that is read after a final status is complete.
+            # The status is read before the log: a log that is read after a final status is complete.
             status = server.call("GET", f"/v1/templates/build/{build}/status")
             on_status(status)
             while True:

@@ -1,4 +1,4 @@
-"""``thaw gc``: remove what nothing needs any more."""
+"""``thaw gc``: removes files that nothing needs any more."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from .terminal import print_json, size
 def gc(state: Path | None, as_json: bool) -> None:
     """Remove layers, snapshots, uploads and downloads that no template, sandbox or build needs.
 
-    Builds that ended more than 30 days ago go too, except each template's last one, and guest agents of earlier
-    releases.
+    Also removed: guest agents of earlier releases, and records of builds that ended more than 30 days ago, except each
+    template's last one.
 
-    Works on the state folder of this machine, whether or not the server runs. Prints what it freed.
+    Works on the state folder of this machine, whether or not the server runs. Prints what it removed and how much
+    disk space it freed.
 
     \b
     Examples:
@@ -41,7 +42,7 @@ def gc(state: Path | None, as_json: bool) -> None:
 
 
 def collect(settings: Settings) -> dict[str, Any]:
-    """Have the server's code collect; ``{"removed": {kind: count}, "bytes": n}``."""
+    """Collect garbage. Returns ``{"removed": {kind: count}, "bytes": freed}``."""
     from thawbox import server
 
     return asdict(asyncio.run(server.collect_garbage(settings)))

@@ -1,4 +1,4 @@
-"""``thaw keys``: who may use this server. Works on the server's own machine."""
+"""``thaw keys``: creates, lists and revokes API keys, on the server's own machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME_MAX = 200
 
 @click.group(cls=Commands, short_help="Create, list and revoke API keys.")
 def keys() -> None:
-    """Create, list and revoke API keys. Works on the server's database, so run it there, as root.
+    """Create, list and revoke API keys. Works on the server's database, so run it as root on the server's machine.
 
     \b
     Examples:
@@ -35,13 +35,17 @@ def keys() -> None:
 
 @keys.command()
 @click.option(
-    "--org", default=DEFAULT_ORGANIZATION, show_default=True, metavar="NAME", help="Whose key it is."
+    "--org",
+    default=DEFAULT_ORGANIZATION,
+    show_default=True,
+    metavar="NAME",
+    help="The organisation that the key belongs to.",
 )
 @state_option
 def create(org: str, state: Path | None) -> None:
-    """Print a new key, and nothing else. It is not shown again: only its hash is stored.
+    """Create a key and print it, and nothing else. It cannot be shown again: only its hash is stored.
 
-    An organisation that is new is made. Templates and sandboxes of one are invisible to the others.
+    If there is no organisation NAME yet, it is created. Organisations do not see each other's templates and sandboxes.
 
     \b
     Examples:
@@ -58,7 +62,7 @@ def create(org: str, state: Path | None) -> None:
 @state_option
 @json_option
 def list_keys(state: Path | None, as_json: bool) -> None:
-    """List all keys, revoked ones too, without their secrets.
+    """List all keys, including revoked ones, without their secrets.
 
     \b
     Examples:
@@ -82,19 +86,21 @@ def list_keys(state: Path | None, as_json: bool) -> None:
 @click.argument("key_id")
 @state_option
 def revoke(key_id: str, state: Path | None) -> None:
-    """Make the key with this id useless, at once. 'thaw keys list' shows the ids.
+    """Revoke the key with this id. It stops working at once. 'thaw keys list' shows the ids.
 
     \b
     Example:
       sudo thaw keys revoke AbCdEfGhIjKl
     """
     if not asyncio.run(_revoke(load(state=state), key_id)):
-        raise Failure(f"There is no key {key_id!r} that is not revoked already. 'thaw keys list' shows all.")
+        raise Failure(
+            f"Key {key_id!r} does not exist or is revoked already. 'thaw keys list' shows all keys."
+        )
     click.echo(f"{key_id} revoked")
 
 
 async def create_key(settings: Settings, organization: str) -> str:
-    """A new key of this organisation, which is made if it is new."""
+    """A new key of ``organization``, which is created if it does not exist."""
     database = await open_database(settings)
     try:
         async with database.write() as connection:
@@ -105,7 +111,7 @@ async def create_key(settings: Settings, organization: str) -> str:
 
 
 async def key_works(settings: Settings, key: str) -> bool:
-    """Whether this server would accept ``key``."""
+    """Whether the server with these settings accepts ``key``."""
     database = await open_database(settings)
     try:
         async with database.read() as connection:

@@ -1,4 +1,4 @@
-"""``thaw pause|resume|stop|start|fork|snapshot``: what a sandbox goes through between creation and deletion."""
+"""``thaw pause|resume|stop|start|fork|snapshot``: changes the state of sandboxes, and copies them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from .client import Refused, connect
+from .client import ApiError, connect
 from .failure import Failure
 from .options import json_option, pairs
 from .terminal import print_json
@@ -15,10 +15,11 @@ from .terminal import print_json
 _ids = click.argument("ids", nargs=-1, required=True, metavar="ID...")
 
 
-@click.command(short_help="Freeze sandboxes.")
+@click.command(short_help="Pause sandboxes.")
 @_ids
 def pause(ids: tuple[str, ...]) -> None:
-    """Freeze sandboxes with all their programs; prints each id that is paused. Their time goes on running.
+    """Pause sandboxes: all their programs stop where they are. Prints the id of each paused sandbox. Their timeouts
+    keep running.
 
     \b
     Examples:
@@ -27,10 +28,10 @@ def pause(ids: tuple[str, ...]) -> None:
     _each(ids, "pause")
 
 
-@click.command(short_help="Let paused sandboxes go on.")
+@click.command(short_help="Resume paused sandboxes.")
 @_ids
 def resume(ids: tuple[str, ...]) -> None:
-    """Let paused sandboxes go on where they were; prints each id that runs.
+    """Resume paused sandboxes: their programs go on where they were. Prints the id of each running sandbox.
 
     \b
     Examples:
@@ -42,7 +43,7 @@ def resume(ids: tuple[str, ...]) -> None:
 @click.command(short_help="End the programs of sandboxes, keep their files.")
 @_ids
 def stop(ids: tuple[str, ...]) -> None:
-    """End the programs of sandboxes and keep their files; prints each id that is stopped.
+    """End the programs of sandboxes and keep their files. Prints the id of each stopped sandbox.
 
     \b
     Examples:
@@ -54,7 +55,8 @@ def stop(ids: tuple[str, ...]) -> None:
 @click.command(short_help="Start stopped sandboxes.")
 @_ids
 def start(ids: tuple[str, ...]) -> None:
-    """Start stopped sandboxes with their files and their template's start command; prints each id that runs.
+    """Start stopped sandboxes with the files that they had; the start command of their template runs again. Prints the
+    id of each running sandbox.
 
     \b
     Examples:
@@ -66,7 +68,12 @@ def start(ids: tuple[str, ...]) -> None:
 @click.command(short_help="Copy a sandbox as it runs.")
 @click.argument("sandbox", metavar="ID")
 @click.option(
-    "--count", type=click.IntRange(1, 16), default=1, show_default=True, metavar="N", help="How many."
+    "--count",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The number of copies.",
 )
 @click.option(
     "--env",
@@ -74,14 +81,14 @@ def start(ids: tuple[str, ...]) -> None:
     multiple=True,
     metavar="K=V",
     callback=pairs,
-    help="An environment variable in the copies, on top of the source's. Repeatable.",
+    help="An environment variable for the copies, added to those of the source. Repeatable.",
 )
 @click.option(
     "--timeout", type=click.IntRange(1), metavar="S", help="Seconds until the copies end.  [default: never]"
 )
 @json_option
 def fork(sandbox: str, count: int, variables: dict[str, str], timeout: int | None, as_json: bool) -> None:
-    """Make copies of a sandbox, with its memory, files and programs, that run on by themselves; prints their ids.
+    """Copy a sandbox with its memory, files and programs. The copies run on by themselves. Prints their ids.
 
     \b
     Examples:
@@ -100,12 +107,12 @@ def fork(sandbox: str, count: int, variables: dict[str, str], timeout: int | Non
 @click.command(short_help="Save a sandbox as a template.")
 @click.argument("sandbox", metavar="ID")
 @click.argument("name")
-@click.option("--description", default="", metavar="TEXT", help="What it is for.")
+@click.option("--description", default="", metavar="TEXT", help="What the template is for.")
 @json_option
 def snapshot(sandbox: str, name: str, description: str, as_json: bool) -> None:
     """Save a sandbox, with the memory and files that it has now, as the template NAME.
 
-    What its programs have in memory is in the template too, secrets among it.
+    The template also holds what the programs have in memory, including secrets.
 
     \b
     Examples:
@@ -127,7 +134,7 @@ def _each(ids: tuple[str, ...], verb: str) -> None:
         for sandbox in ids:
             try:
                 server.call("POST", _path(sandbox, verb))
-            except Refused as error:
+            except ApiError as error:
                 refused.append(f"{sandbox}: {error.message}")
             else:
                 click.echo(sandbox)

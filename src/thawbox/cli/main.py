@@ -36,18 +36,18 @@ _MODULES = {
     "gc": "gc",
     "doctor": "doctor",
 }
-"""Command -> the module of this package that has it, under the same name."""
+"""The module of this package for each command. The command has the same name in it."""
 
 
 class Lazy(Commands):
-    """Imports a command when it is asked for: the database alone takes 0.3 s, and most commands do not use it."""
+    """Imports each command only when it is used: the database alone takes 0.3 s, and most commands do not need it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which one meets them."""
+        """The names of all commands, in the order in which people need them."""
         return list(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, or None if there is none of this name."""
+        """The command called ``cmd_name``; None if there is no such command."""
         if cmd_name not in _MODULES:
             return None
         found = getattr(import_module(f".{_MODULES[cmd_name]}", __package__), cmd_name)
@@ -58,7 +58,7 @@ class Lazy(Commands):
 @click.group(
     cls=Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Clients find the server by THAWBOX_URL and log in with THAWBOX_API_KEY; on the server's own "
+    epilog="Client commands use the server at THAWBOX_URL and the API key in THAWBOX_API_KEY. On the server's own "
     "machine, root needs neither.",
 )
 @click.version_option(__version__, prog_name="thaw")

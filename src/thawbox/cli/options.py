@@ -21,7 +21,11 @@ json_option: Callable[[Any], Any] = click.option(
 
 
 def pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Callback for repeated ``K=V`` options; the last one of a name counts."""
+    """Callback for repeated ``K=V`` options: values by name. If a name occurs twice, the last value counts.
+
+    Raises:
+        click.BadParameter: a value has no name or no "=".
+    """
     found = {}
     for value in values:
         name, equals, content = value.partition("=")

@@ -1,4 +1,4 @@
-"""A command inside a sandbox whose input and output are pipes or files here: every byte passes as it comes."""
+"""Runs a command in a sandbox with input and output that are pipes or files here. Every byte is passed on unchanged."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from .client import is_loopback
 from .failure import Failure
 
 SANDBOX_ENDED = 137
-"""Exit status if the sandbox itself ends under the command: what SIGKILL gives."""
+"""The exit status if the sandbox itself ends while the command runs: the same as after SIGKILL."""
 _READ = 64 * 1024
 _UNDERWAY = 16
-"""Pieces of input that the command may not have been given yet. The gateway gives up on a client that sends more than
-it can pass on for half a minute."""
+"""The most pieces of input that were sent but not acknowledged. The gateway ends the connection if it cannot pass
+pieces on for half a minute."""
 _OUTPUT_WAITING = 4096
-"""Frames that we keep while whoever reads our output is slow; the gateway waits half a minute for us after that."""
+"""The most frames that are kept while the reader of standard output is slow. After that the gateway waits for half a
+minute."""
 _OPEN_S = 60
 _CLOSE_S = 2
 _ENCODING = "latin-1"
-"""Of frames: a character for each byte."""
+"""The encoding of data in frames: one character for each byte."""
 
 
 def run_piped(
@@ -40,14 +41,14 @@ def run_piped(
     timeout_s: int,
     variables: Mapping[str, str] | None = None,
 ) -> int:
-    """Run ``command`` with ``variables`` on top of the sandbox's environment; returns its exit code.
+    """Run ``command`` with ``variables`` added to the sandbox's environment. Returns its exit code.
 
-    Its output goes to our standard output and error while it runs, with ``stdin`` our input to it. Leaving by an
-    exception ends the command inside. ``sandbox`` is a record with ``public_host`` and ``auth_token``. Over the
-    WebSocket ``/commands/stream`` (contract E.7).
+    While it runs, its output goes to standard output and error, and if ``stdin`` is set, standard input goes to it.
+    After ``timeout_s`` seconds the command is stopped. An exception here ends the command inside. ``sandbox`` is a
+    record with ``public_host`` and ``auth_token``. It uses the WebSocket ``/commands/stream``.
 
     Raises:
-        Failure: it cannot be run, or the connection broke off.
+        Failure: the command cannot be run, or the connection was lost.
     """
     first = {
         "type": "run",
@@ -61,11 +62,11 @@ def run_piped(
     }
     with _broken_connection_as_failure(), _connected(sandbox) as socket:
         socket.send(json.dumps(first))
-        room = threading.Semaphore(_UNDERWAY)
+        window = threading.Semaphore(_UNDERWAY)
         if stdin:
-            # A daemon: nothing can end its waiting for input when the command has ended.
-            threading.Thread(target=_give, args=(socket, room), daemon=True).start()
-        return _pass_on(socket, room)
+            # A daemon, because nothing can interrupt its read of standard input when the command has ended.
+            threading.Thread(target=_send_input, args=(socket, window), daemon=True).start()
+        return _receive_output(socket, window)
 
 
 def _connected(sandbox: dict[str, Any]) -> ClientConnection:
@@ -88,13 +89,13 @@ def _broken_connection_as_failure() -> Iterator[None]:
     except InvalidStatus as error:
         raise Failure(f"The sandbox refuses the command: {refusal(error)}") from error
     except (ConnectionError, TimeoutError, WebSocketException) as error:
-        if isinstance(error, BrokenPipeError):  # whoever read our output has gone
+        if isinstance(error, BrokenPipeError):  # the reader of standard output has closed it
             raise
         reason = str(error) or type(error).__name__
-        raise Failure(f"The connection to the sandbox broke off: {reason.rstrip('.')}.") from error
+        raise Failure(f"The connection to the sandbox was lost: {reason.rstrip('.')}.") from error
 
 
-def _pass_on(socket: ClientConnection, room: threading.Semaphore) -> int:
+def _receive_output(socket: ClientConnection, window: threading.Semaphore) -> int:
     status: int | None = None
     for text in socket:
         frame = json.loads(text)
@@ -104,7 +105,7 @@ def _pass_on(socket: ClientConnection, room: threading.Semaphore) -> int:
             case "stderr":
                 _write(sys.stderr, frame)
             case "ack":
-                room.release()
+                window.release()
             case "result":
                 status = int(frame["exit_code"])
             case "complete" if status is not None:
@@ -124,22 +125,22 @@ def _write(stream: Any, frame: dict[str, Any]) -> None:
     stream.buffer.flush()
 
 
-def _give(socket: ClientConnection, room: threading.Semaphore) -> None:
+def _send_input(socket: ClientConnection, window: threading.Semaphore) -> None:
     try:
         for piece in _input():
-            room.acquire()
+            window.acquire()
             socket.send(json.dumps({"type": "stdin", "data": piece.decode(_ENCODING)}))
         socket.send(json.dumps({"type": "stdin_eof"}))
     except ConnectionClosed:
-        pass  # the command has ended without it
+        pass  # the command has ended and needs no more input
 
 
 def _input() -> Iterator[bytes]:
     try:
         descriptor = sys.stdin.fileno()
-    except (OSError, ValueError):  # no file
+    except (OSError, ValueError):  # standard input is not a file
         yield sys.stdin.buffer.read()
         return
-    # Not through the buffer: its lock, held while we wait, would be missed when the program ends.
+    # Not through the buffered reader: this thread would hold its lock while it waits, and block the end of the program.
     while piece := os.read(descriptor, _READ):
         yield piece

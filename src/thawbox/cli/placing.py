@@ -1,4 +1,4 @@
-"""Writing what came out of a sandbox to this machine's disk."""
+"""Writes files from a sandbox to this machine's disk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _FOLDER_MODE = 0o755
 
 
 def place_archive(archive: Path, folder: Path) -> None:
-    """Unpack the tar.gz ``archive`` into ``folder``, which is made if need be; what is there is replaced.
+    """Unpack the tar.gz ``archive`` into ``folder``, which is made if it does not exist. Existing files are replaced.
 
     Raises:
-        UserError: the archive holds what could do harm (see ``tarwalk``); what came before it is there.
-        OSError: it cannot be written.
+        UserError: a member could do harm (see ``tarwalk``). The members before it are unpacked.
+        OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     modes: dict[Path, int] = {}
@@ -36,15 +36,17 @@ def place_archive(archive: Path, folder: Path) -> None:
             path.hardlink_to(folder / member.target)
         else:
             place_file(path, member.mode, content)
-    for path, mode in reversed(modes.items()):  # last, because nothing can be written below a read-only one
+    for path, mode in reversed(
+        modes.items()
+    ):  # at the end, because nothing can be written in a read-only folder
         path.chmod(_allowed(mode))
 
 
 def place_file(path: Path, mode: int, content: Iterable[bytes]) -> None:
-    """Write a file; it is there whole or not at all.
+    """Write the file ``path`` with the permission bits ``mode``. It appears only when it is complete.
 
     Raises:
-        OSError: it cannot be written. What ``content`` raises passes through.
+        OSError: it cannot be written. Errors that ``content`` raises are passed on.
     """
     with atomic.replacing(path) as unfinished:
         handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -54,7 +56,7 @@ def place_file(path: Path, mode: int, content: Iterable[bytes]) -> None:
 
 
 def _make_folders(top: Path, name: Path) -> None:
-    """``name`` below ``top``. A link on the way gives way to a folder: it may lead anywhere."""
+    """Make the folder ``name`` below ``top``. A symlink on the way is replaced by a folder: it could lead anywhere."""
     path = top
     for part in name.parts:
         path /= part
@@ -64,7 +66,7 @@ def _make_folders(top: Path, name: Path) -> None:
 
 
 def _allowed(mode: int) -> int:
-    """Permissions as this user makes files; never setuid, setgid or sticky."""
+    """``mode`` without the bits of the user's umask, and without setuid, setgid and sticky."""
     mask = os.umask(0)
     os.umask(mask)
     return mode & 0o777 & ~mask

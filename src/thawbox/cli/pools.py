@@ -1,4 +1,4 @@
-"""``thaw pools``: the sandboxes that wait ready."""
+"""``thaw pools``: lists the sandboxes that wait ready."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from .terminal import print_json, print_table
 @state_option
 @json_option
 def pools(state: Path | None, as_json: bool) -> None:
-    """List how many sandboxes of each template wait ready to be handed over, and how often that was enough.
+    """List how many sandboxes of each template wait ready for requests, and how often there were enough of them.
 
-    READY ones are thawed already: a request gets one in milliseconds. SHELLS are containers without memory yet, for
-    when those run out. Each is shown with how many there should be, which follows how often the template was asked
-    for lately (DEMAND); a miss is a request that found none ready. THAWBOX_POOL_MIN, _MAX, _SHELLS, _MEMORY_MB and
-    _HALF_LIFE_S are the settings. Needs the running server and root, on the server's own machine.
+    READY sandboxes are thawed already, so a request gets one in milliseconds. SHELLS are containers without memory;
+    they serve when no ready sandbox is left. Both columns show how many there are, and how many there should be: that
+    depends on how often the template was requested lately (DEMAND). HITS are requests that found a ready sandbox,
+    MISSES those that found none. The settings are THAWBOX_POOL_MIN, _MAX, _SHELLS, _MEMORY_MB and _HALF_LIFE_S. Run
+    this as root on the server's own machine, while the server runs.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Reading what ``thaw build`` is given: a recipe in JSON or YAML, or a Dockerfile."""
+"""Reads the input of ``thaw build``: a recipe in JSON or YAML, or a Dockerfile."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DOCKERFILE_START = re.compile(r"(?i)\A(?:\s*(?:#[^\n]*)?\n)*\s*(?:FROM|ARG)\s")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A build request as it will be sent, but for the files of its COPY steps."""
+    """A build request as it will be sent, except for the hashes of the files of its COPY steps."""
 
     body: dict[str, Any]
     name: str
@@ -38,11 +38,11 @@ def read_source(
     no_cache: bool,
     build_args: dict[str, str],
 ) -> Source:
-    """The build request in ``text``, which was read from ``file``, with the command line's wishes on top.
+    """The build request in ``text``, which was read from ``file``, with the options of the command line applied.
 
     Raises:
-        Failure: not a recipe, or not a Dockerfile that can be built here.
-        click.UsageError: no name, or build arguments for something that is no Dockerfile.
+        Failure: the text is not a recipe, or is a Dockerfile that cannot be built.
+        click.UsageError: the template has no name, or there are build arguments but no Dockerfile.
     """
     warnings: tuple[str, ...] = ()
     if is_dockerfile(file, text):
@@ -58,18 +58,18 @@ def read_source(
     if name is not None:
         key = "alias" if "alias" in body and "name" not in body else "name"
         body[key] = name
-    called = body.get("name") or body.get("alias")
-    if not called:
+    template = body.get("name") or body.get("alias")
+    if not template:
         raise click.UsageError("The template has no name: pass --name, or write a name into the recipe.")
     if update:
         body["update"] = True
     if no_cache:
         body["skipCache"] = True
-    return Source(body, str(called), warnings)
+    return Source(body, str(template), warnings)
 
 
 def is_dockerfile(file: str, text: str) -> bool:
-    """By the file's name; a name that says nothing: whether it starts with FROM or ARG."""
+    """Whether it is a Dockerfile: by the file's name, else by whether the text starts with FROM or ARG."""
     path = Path(file)
     if path.suffix.lower() in (".json", ".yaml", ".yml"):
         return False
@@ -78,11 +78,11 @@ def is_dockerfile(file: str, text: str) -> bool:
 
 def _recipe(file: str, text: str) -> dict[str, Any]:
     try:
-        # JSON first by name: its errors are better, and YAML is not quite a superset of it.
+        # A .json file is read as JSON: the error messages are better, and YAML is not quite a superset of JSON.
         body = json.loads(text) if file.lower().endswith(".json") else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         where = " ".join(str(error).split())
         raise Failure(f"{file} is neither JSON nor YAML nor a Dockerfile: {where}") from error
     if not isinstance(body, dict):
-        raise Failure(f"{file} holds no recipe: its top level should be a mapping with name and steps.")
+        raise Failure(f"{file} is not a recipe: its top level must be a mapping with name and steps.")
     return body

@@ -1,6 +1,6 @@
-"""The reference pages of docs/ that come from the code: settings and commands.
+"""The reference pages in docs/ that are made from the code: settings, commands, error codes.
 
-``python -m thawbox.cli.reference docs/reference`` writes them; a test says when they are stale.
+``python -m thawbox.cli.reference docs/reference`` writes them. A test fails when they are stale.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from thawbox import settings
+from thawbox import errors, settings
+from thawbox.errors import ThawboxError
 from thawbox.settings import Settings
 
 from .main import cli
@@ -24,20 +25,20 @@ _GENERATED = "<!-- Made by: .venv/bin/python -m thawbox.cli.reference docs/refer
 
 
 def pages() -> dict[str, str]:
-    """File name -> content."""
-    return {"settings.md": settings_page(), "cli.md": cli_page()}
+    """The content of each page by its file name, as Markdown."""
+    return {"settings.md": settings_page(), "cli.md": cli_page(), "errors.md": errors_page()}
 
 
 def settings_page() -> str:
-    """Every setting: its variable, key, type, default and meaning."""
+    """Every setting: its key, variable, default and meaning."""
     lines = [
         "# Settings",
         "",
         _GENERATED,
-        "A setting comes from the first of these that has it: a flag of `thaw serve`, an environment",
-        "variable that is not empty, the TOML file that `THAWBOX_CONFIG` names, the default. The variable is",
-        "`THAWBOX_` and the key in capitals; lists and tables are written as JSON there. Unknown keys in the file are",
-        "an error.",
+        "The server takes each setting from the first of these places that has it: a flag of `thaw serve`, an",
+        "environment variable that is not empty, the TOML file that `THAWBOX_CONFIG` names, the default. The name of",
+        "the variable is `THAWBOX_` and the key in capitals. In variables, lists and tables are written as JSON. An",
+        "unknown key in the file is an error.",
         "",
     ]
     for section, fields in _sections():
@@ -51,15 +52,16 @@ def settings_page() -> str:
         "",
         "| variable | default | meaning |",
         "|---|---|---|",
-        "| `THAWBOX_URL` | `http://127.0.0.1:7070` | The server of `thaw build`, `run`, `templates`, `ps`, `rm`. |",
-        "| `THAWBOX_API_KEY` | the server's local key, on its own machine | The key that they log in with. |",
+        "| `THAWBOX_URL` | `http://127.0.0.1:7070` | The server that `thaw build`, `run`, `templates` and the other "
+        "client commands use. |",
+        "| `THAWBOX_API_KEY` | the server's local key, on its own machine | The API key that these commands send. |",
         "| `THAWBOX_CONFIG` | none | The TOML file with settings. |",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _sections() -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The section comments of the class, each with its fields and their docstrings, in the order of the source."""
+    """The section comments of ``Settings``, each with its fields and their docstrings, in the order of the source."""
     source = inspect.getsource(settings)
     tree = ast.parse(source)
     lines = source.splitlines()
@@ -90,16 +92,18 @@ def _default(value: Any) -> str:
 
 
 def cli_page() -> str:
-    """Every command's help, as the terminal shows it."""
+    """The help of every command, as the terminal shows it."""
     lines = [
         "# The `thaw` command",
         "",
         _GENERATED,
-        "Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C; `thaw run` passes the command's own status",
-        "on. Errors are one sentence on standard error. `--json` prints one JSON document on standard output.",
+        "Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C. `thaw run` and `thaw exec` return the status of the",
+        "command that they ran. Errors are one sentence on standard error. `--json` prints one JSON document on",
+        "standard output.",
         "",
-        'Completion for the shell: `eval "$(_THAW_COMPLETE=bash_source thaw)"` in `~/.bashrc`, `zsh_source` in',
-        "`~/.zshrc`, and for fish `_THAW_COMPLETE=fish_source thaw > ~/.config/fish/completions/thaw.fish`.",
+        'Shell completion: put `eval "$(_THAW_COMPLETE=bash_source thaw)"` into `~/.bashrc`, or the same with',
+        "`zsh_source` into `~/.zshrc`. For fish: `_THAW_COMPLETE=fish_source thaw >",
+        "~/.config/fish/completions/thaw.fish`.",
         "",
     ]
     for path, command in commands(cli, ("thaw",)):
@@ -111,6 +115,47 @@ def cli_page() -> str:
         )
         lines += [f"## {' '.join(path)}", "", "```", command.get_help(context).rstrip(), "```", ""]
     return "\n".join(lines)
+
+
+def errors_page() -> str:
+    """Every error code: its status, title and meaning, by status."""
+    lines = [
+        "# Error codes",
+        "",
+        _GENERATED,
+        "Every answer of the control plane and the gateway that is not a success has this form:",
+        "",
+        "```json",
+        '{"error": "Template not found", "message": "Template \'web\' does not exist or is not visible to your '
+        'organization.",',
+        ' "code": "RESOURCE_NOT_FOUND", "request_id": "req_…"}',
+        "```",
+        "",
+        "`message` is one sentence for people. Programs should look at the status and at `code`. `details` (an object)",
+        "and `retry_after` (seconds, also the header `Retry-After`) are there where they help. Published clients send",
+        "a request again after a 5xx or a 429: [retries](compatibility/conventions.md#retries).",
+        "",
+        "| status | `code` | `error` | meaning |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {status} | `{code}` | {title} | {' Or: '.join(meanings)} |"
+        for (status, code, title), meanings in sorted(_error_rows().items())
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _error_rows() -> dict[tuple[int, str, str], list[str]]:
+    """(status, code, title) -> the meanings of the classes that declare one of the three themselves."""
+    rows: dict[tuple[int, str, str], list[str]] = {}
+    for found in vars(errors).values():
+        if not (inspect.isclass(found) and issubclass(found, ThawboxError)) or found is ThawboxError:
+            continue
+        meanings = rows.setdefault((found.status, found.code, found.title), [])
+        if not meanings or {"status", "code", "title"} & vars(found).keys():
+            paragraph = inspect.cleandoc(found.__doc__ or "").split("\n\n")[0]
+            meanings.append(" ".join(paragraph.split()).replace("``", "`").replace("|", "\\|"))
+    return rows
 
 
 def commands(group: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -125,7 +170,7 @@ def commands(group: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tupl
 
 
 def main(folder: str) -> None:
-    """Write the pages into ``folder``."""
+    """Write all pages into ``folder``, which must exist."""
     for name, content in pages().items():
         (Path(folder) / name).write_text(content)
 

@@ -1,4 +1,4 @@
-"""Asking a sandbox, through the gateway, for what is answered when it is done; ``piped`` passes output as it comes."""
+"""Runs a command or code in a sandbox with one request, whose answer comes at the end. ``piped`` streams output."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ _ANSWER_GRACE_S = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """How the command ended."""
+class CommandResult:
+    """The result of a command that has ended."""
 
     exit_code: int
     stdout: bytes
     stderr: bytes
 
 
-def run_plain(gateway: httpx.Client, command: Sequence[str], *, timeout_s: int) -> Finished:
-    """Run ``command`` in one request, output as text: bytes that are not UTF-8 come as replacement characters."""
+def run_plain(gateway: httpx.Client, command: Sequence[str], *, timeout_s: int) -> CommandResult:
+    """Run ``command`` in one request. Its output comes as text: bytes that are not UTF-8 become U+FFFD.
+
+    Raises:
+        Unreachable: the sandbox does not answer.
+        ApiError: the gateway answered with an error.
+    """
     body = {"command": command[0], "args": list(command[1:]), "timeout": timeout_s}
     result = _call(gateway, "/commands/run", timeout_s, body)
-    return Finished(
+    return CommandResult(
         exit_code=int(result["exit_code"]),
         stdout=str(result.get("stdout") or "").encode(),
         stderr=str(result.get("stderr") or "").encode(),
@@ -34,11 +39,11 @@ def run_plain(gateway: httpx.Client, command: Sequence[str], *, timeout_s: int) 
 
 
 def execute_python(gateway: httpx.Client, code: str, *, timeout_s: int) -> dict[str, Any]:
-    """What POST /execute answers for some Python code.
+    """The answer of POST /execute to the Python code ``code``.
 
     Raises:
         Unreachable: the sandbox does not answer.
-        Refused: the gateway refused.
+        ApiError: the gateway answered with an error.
     """
     return _call(gateway, "/execute", timeout_s, {"code": code, "timeout": timeout_s})
 

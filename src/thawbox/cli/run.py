@@ -1,4 +1,4 @@
-"""``thaw run``: a fresh sandbox for one command."""
+"""``thaw run``: runs one command in a new sandbox."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .piped import run_piped
 from .sandboxes import delete_sandbox
 
 _GRACE_S = 60
-"""How much longer than the command the sandbox may live, if we die and cannot delete it."""
+"""How much longer than the command the sandbox may live. It ends so if this program dies and cannot delete it."""
 
 
 @click.command(
@@ -28,7 +28,11 @@ _GRACE_S = 60
 )
 @click.argument("template")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
-@click.option("--keep", is_flag=True, help="Leave the sandbox running and print its id to standard error.")
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Leave the sandbox running and print its id: with CMD to standard error, without CMD to standard output.",
+)
 @click.option(
     "--env",
     "variables",
@@ -48,10 +52,9 @@ _GRACE_S = 60
 def run(template: str, command: tuple[str, ...], keep: bool, variables: dict[str, str], timeout: int) -> None:
     """Run CMD in a fresh sandbox of TEMPLATE (a name or an id), then delete the sandbox.
 
-    From a terminal to a terminal, CMD has a terminal of its own inside: keys go in one by one, output comes as
-    it is printed. Otherwise standard input, output and error are passed through byte for byte as they come, and
-    Ctrl-C ends CMD. The exit status is that of CMD. Without CMD, piped input is run as a shell script, and with
-    --keep the sandbox is just started.
+    If standard input and output are a terminal, CMD gets a terminal of its own, and every key is sent to it. Otherwise
+    standard input, output and error are passed through byte for byte as they come, and Ctrl-C ends CMD. The exit
+    status is that of CMD. Without CMD, piped input is run as a shell script; with --keep the sandbox is only started.
 
     \b
     Examples:
@@ -75,13 +78,20 @@ def run(template: str, command: tuple[str, ...], keep: bool, variables: dict[str
             if not keep:
                 _delete(server, str(sandbox["id"]))
     if keep:
-        # Alone on standard output, the id is the result; beside a command's output it would be in the way.
+        # Without a command the id is the result. With one, the id must not mix with the output of the command.
         click.echo(sandbox["id"], err=bool(command))
     sys.exit(status)
 
 
 def create(server: Server, template: str, variables: dict[str, str], lifetime: int | None) -> dict[str, Any]:
-    """POST /v1/sandboxes. Ctrl-C waits for the answer and deletes the sandbox; a second one does not."""
+    """POST /v1/sandboxes, with a ``lifetime`` in seconds (None: for ever). Returns the record of the sandbox.
+
+    After Ctrl-C this waits for the answer and deletes the sandbox; after a second Ctrl-C it does not.
+
+    Raises:
+        KeyboardInterrupt: the user pressed Ctrl-C.
+        Failure: the server refused, or does not answer.
+    """
     body: dict[str, Any] = {"template_name": template, "env_vars": variables}
     if lifetime is not None:
         body["timeout_seconds"] = lifetime
@@ -102,8 +112,8 @@ def _run_in(sandbox: dict[str, Any], command: tuple[str, ...], piped: bool, time
 def _delete(server: Server, sandbox: str) -> None:
     try:
         delete_sandbox(server, sandbox)
-    except Failure as error:  # the command's own end matters more
-        click.echo(f"thaw: sandbox {sandbox} is not deleted: {error.message}", err=True)
+    except Failure as error:  # only a warning: the exit status is that of the command
+        click.echo(f"thaw: sandbox {sandbox} was not deleted: {error.message}", err=True)
 
 
 @contextmanager
@@ -127,7 +137,7 @@ def _interrupt_deferred() -> Iterator[threading.Event]:
 
 @contextmanager
 def _termination_as_exit() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind like Ctrl-C does, so that what we started is deleted."""
+    """Let SIGTERM and SIGHUP raise SystemExit, so that the sandbox is deleted as after Ctrl-C."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""``thaw ps`` and ``thaw rm``: what runs, and ending it."""
+"""``thaw ps`` and ``thaw rm``: list and delete sandboxes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from .client import Refused, Server, connect
+from .client import ApiError, Server, connect
 from .failure import Failure
 from .options import json_option
 from .terminal import ago, console, print_json, print_table, status_text, until
@@ -50,7 +50,7 @@ def ps(as_json: bool) -> None:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Delete all sandboxes of your organisation.")
 def rm(ids: tuple[str, ...], everything: bool) -> None:
-    """Delete sandboxes, in whatever state they are; prints each id that is gone.
+    """Delete sandboxes, whatever their status is. Prints the id of each deleted sandbox.
 
     \b
     Examples:
@@ -58,14 +58,14 @@ def rm(ids: tuple[str, ...], everything: bool) -> None:
       thaw rm --all
     """
     if bool(ids) == everything:
-        raise click.UsageError("Give the IDs to delete, or --all, not both.")
+        raise click.UsageError("Give either the IDs to delete, or --all.")
     refused = []
     with connect() as server:
         for sandbox in ids or [str(item["id"]) for item in all_sandboxes(server)]:
             try:
                 delete_sandbox(server, sandbox)
-            except Refused as error:
-                if error.status == 404 and everything:  # it expired while we were at it
+            except ApiError as error:
+                if error.status == 404 and everything:  # it has expired since the list was read
                     continue
                 refused.append(f"{sandbox}: {error.message}")
             else:
@@ -75,12 +75,12 @@ def rm(ids: tuple[str, ...], everything: bool) -> None:
 
 
 def delete_sandbox(server: Server, sandbox: str) -> None:
-    """DELETE /v1/sandboxes/{id}."""
+    """DELETE /v1/sandboxes/{id}; ``sandbox`` is the id. Raises as ``Server.call``."""
     server.call("DELETE", f"/v1/sandboxes/{quote(sandbox, safe='')}")
 
 
 def all_sandboxes(server: Server) -> Iterator[dict[str, Any]]:
-    """All pages of GET /v1/sandboxes (contract A.6)."""
+    """The records of all sandboxes, from all pages of GET /v1/sandboxes. Raises as ``Server.call``."""
     cursor = None
     while True:
         query = {"limit": "1000"} | ({"cursor": cursor} if cursor else {})

@@ -1,4 +1,4 @@
-"""``thaw serve``: the server in the foreground."""
+"""``thaw serve``: runs the server in the foreground."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from .options import state_option
 
 
 @click.command(short_help="Run the server in the foreground.")
-@click.option("--host", metavar="ADDRESS", help="Where to listen.  [default: THAWBOX_HOST, else 127.0.0.1]")
+@click.option(
+    "--host", metavar="ADDRESS", help="The address to listen on.  [default: THAWBOX_HOST, else 127.0.0.1]"
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -36,11 +38,11 @@ from .options import state_option
 def serve(host: str | None, port: int | None, gateway_port: int | None, state: Path | None) -> None:
     """Run the server in the foreground until Ctrl-C or SIGTERM.
 
-    At its first start it makes a key for this machine's own use and leaves it in the state folder, readable
-    for root only; the other commands find it there. Keys for everybody else: thaw keys create.
+    At its first start the server creates an API key for this machine and writes it to the state folder, readable by
+    root only. The other commands find it there. To create keys for other users: thaw keys create.
 
-    Only this machine can reach it unless --host says otherwise. Keys travel in clear text over plain HTTP:
-    put a TLS proxy in front before you open it to a network.
+    Only this machine can reach the server, unless you set --host. Over plain HTTP, keys travel in clear text: put a TLS
+    proxy in front of the server before you open it to a network.
 
     \b
     Examples:
@@ -50,7 +52,7 @@ def serve(host: str | None, port: int | None, gateway_port: int | None, state: P
     settings = load(host=host, port=port, gateway_port=gateway_port, state=state)
     if os.geteuid() != 0:
         raise Failure(
-            "The server must run as root: it makes namespaces, mounts and cgroups. Run: sudo thaw serve"
+            "The server must run as root, because it makes namespaces, mounts and cgroups. Run: sudo thaw serve"
         )
     if server_runs(settings.state):
         raise Failure(
@@ -62,7 +64,7 @@ def serve(host: str | None, port: int | None, gateway_port: int | None, state: P
 
 
 def ensure_local_key(settings: Settings) -> Path:
-    """The file with this machine's own key, made anew if it is missing or its key was revoked."""
+    """The file with the key for this machine. It gets a new key if it is missing or its key was revoked."""
     path = settings.state / LOCAL_KEY
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -76,7 +78,11 @@ def ensure_local_key(settings: Settings) -> Path:
 
 
 def _with_ports(settings: Settings) -> Settings:
-    """Settings in which both ports are numbers that are free now."""
+    """``settings`` with both ports set to numbers that are free now.
+
+    Raises:
+        Failure: a port is taken, or the address is not one of this machine.
+    """
     chosen = {}
     for name, flag in (("port", "--port"), ("gateway_port", "--gateway-port")):
         wanted = getattr(settings, name)
@@ -96,7 +102,7 @@ def _with_ports(settings: Settings) -> Settings:
 
 
 def free_port(host: str) -> int:
-    """A port on which nobody listens now."""
+    """A TCP port of ``host`` that is free now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.bind((host, 0))
@@ -121,7 +127,7 @@ async def _serve_until_signal(settings: Settings, key_file: Path) -> None:
 
 
 async def _announce(settings: Settings, key_file: Path) -> None:
-    """Say where it listens once it does."""
+    """Print the addresses of the server as soon as it listens."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     for port in (settings.port, settings.gateway_port):
         await _wait_for(host, port)

@@ -1,4 +1,4 @@
-"""``thaw templates``: what there is to boot, and removing it."""
+"""``thaw templates``: lists, shows and deletes templates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .terminal import ago, console, harmless, print_json, print_table, status_te
 )
 @json_option
 def templates(name: str | None, delete: bool, as_json: bool) -> None:
-    """List the templates that you can see, or show the one called NAME (a name or an id).
+    """List the templates that you can use, or show the one called NAME (a name or an id).
 
     \b
     Examples:
@@ -41,12 +41,18 @@ def templates(name: str | None, delete: bool, as_json: bool) -> None:
 
 
 def path_of(name: str) -> str:
-    """The path of one template; whatever stands in ``name``, it is one path segment."""
+    """The URL path of one template. ``name`` is quoted, so it is one segment of the path whatever it contains."""
     return f"/v1/templates/{quote(name, safe='')}"
 
 
 def delete_template(server: Server, name: str) -> None:
-    """Delete by name or id. The interface promises deletion by id only, so that is asked for first."""
+    """Delete the template with this name or id.
+
+    The published interface deletes by id only, so the id is read first.
+
+    Raises:
+        ApiError: the template does not exist, is in use, or may not be deleted.
+    """
     found = server.call("GET", path_of(name))
     server.call("DELETE", path_of(str(found["id"])))
 

@@ -1,4 +1,4 @@
-"""How things look: consoles, tables, durations, and text that must not reach a terminal as it is."""
+"""Formats output: consoles, tables, durations, sizes, and text that is not trusted."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from thawbox.util.control_sequences import last_state, strip_controls
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on standard output or error, made anew so that redirections count."""
+    """A new console on standard output or error. It is made at each call, so that it follows redirections."""
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
 def harmless(line: str) -> str:
-    """``line`` without what could steer a terminal; of a progress bar redrawn with \\r, the last state."""
+    """``line`` without control sequences. Of a progress bar that is redrawn with \\r, the last state remains."""
     return strip_controls(last_state(line), keep="\t\n")
 
 
 def duration(seconds: float) -> str:
-    """``0.8 ms``, ``52 ms``, ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """Seconds for people: ``0.8 ms``, ``52 ms``, ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
     if seconds < 0.01:
         return f"{seconds * 1000:.1f} ms"
     if seconds < 1:
@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
 
 
 def coarse(seconds: float) -> str:
-    """As ``duration``, in whole seconds."""
+    """Like ``duration``, but rounded to whole seconds."""
     whole = round(seconds)
     for larger, smaller, unit, below in (("min", "s", 60, 3600), ("h", "min", 3600, 86400)):
         if whole < 60:
@@ -60,31 +60,31 @@ def size(count: int) -> str:
 
 
 def moment(text: str | None) -> datetime | None:
-    """An RFC 3339 time of the API, or None if there is none."""
+    """An RFC 3339 time from the API; None if ``text`` is None or empty."""
     return datetime.fromisoformat(text) if text else None
 
 
 def ago(text: str | None) -> str:
-    """How long ago an API time was; empty without one."""
+    """The time since an RFC 3339 time of the API, as ``coarse`` writes it; empty without a time."""
     then = moment(text)
     return coarse(max(0.0, (datetime.now(UTC) - then).total_seconds())) if then else ""
 
 
 def until(text: str | None) -> str:
-    """How long until an API time; ``never`` without one."""
+    """The time until an RFC 3339 time of the API, as ``coarse`` writes it; ``never`` without a time."""
     then = moment(text)
     return coarse(max(0.0, (then - datetime.now(UTC)).total_seconds())) if then else "never"
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output, for programs."""
+    """Print ``value`` as one JSON document on standard output, for programs."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
-    """A plain table on standard output; nothing in a cell counts as markup, and no cell is cut.
+    """Print a plain table on standard output. Cells are not read as markup, and are not cut off.
 
-    In a terminal the last column takes the lines that it needs.
+    On a terminal the last column is wrapped. Control sequences in texts are removed.
     """
     out = console()
     table = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False, header_style="bold")
@@ -94,12 +94,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) ->
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row))
     if not out.is_terminal:
-        out.width = 10_000  # piped output is for grep and awk: as wide as it has to be
+        out.width = 10_000  # piped output is for grep and awk, so lines are not wrapped
     out.print(table, crop=False)
 
 
 def status_text(status: str) -> Text:
-    """A status word in its colour."""
+    """A status of a template or sandbox, coloured."""
     colours: dict[str, str] = {
         TemplateStatus.ACTIVE: "green",
         SandboxStatus.RUNNING: "green",

@@ -1,4 +1,7 @@
-"""Bringing the files of COPY steps to the server, the way the SDKs do (contract C.2)."""
+"""Uploads the files of COPY steps, as the published clients do.
+
+How they do it: docs/reference/compatibility/uploads.md.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ from .failure import Failure
 
 
 def upload_copies(server: Server, body: dict[str, Any], context: Path) -> dict[str, Any]:
-    """``body`` with the archive's hash on each COPY step; the archives are on the server by then.
+    """Upload the files of each COPY step in ``body``. Returns ``body`` with the hash of its archive in each COPY step.
 
-    Steps that name a hash already, and steps that are ill-formed, stay as they are: the server judges them.
+    Steps that have a hash already, and steps that are malformed, are not changed: the server checks them.
 
     Raises:
-        Failure: a source is missing in ``context`` or leads out of it.
+        Failure: a source is missing in ``context`` or leads out of it, or the server refused an archive.
     """
     steps = body.get("steps")
     if not isinstance(steps, list):
@@ -53,7 +56,7 @@ def _with_files(server: Server, step: Any, context: Path, sent: set[str]) -> Any
 
 
 def sources_of(step: dict[str, Any]) -> list[str]:
-    """What a COPY step copies, in either spelling (contract C.1 rule 2); empty if it is neither."""
+    """The sources of a COPY step, in either spelling; empty if the step has none or is malformed."""
     named = step.get("src")
     if isinstance(named, str):
         return [named]

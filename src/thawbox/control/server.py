@@ -24,7 +24,7 @@ from typing import Any
 from thawbox import log as logs
 from thawbox.builder import log as buildlog
 from thawbox.builder.service import BuildService
-from thawbox.catalog.entries import Entry, entries
+from thawbox.catalog.entries import CatalogEntry, entries
 from thawbox.errors import ThawboxError, UserError
 from thawbox.sandboxes.pools.keeper import Pools
 from thawbox.settings import Settings
@@ -77,7 +77,7 @@ class Control:
             case op:
                 raise UserError(f"this server knows no operation {op!r}: is it older than this program?")
 
-    async def _state_of(self, entry: Entry) -> dict[str, Any]:
+    async def _state_of(self, entry: CatalogEntry) -> dict[str, Any]:
         async with self._database.read() as connection:
             row = await templates.get_own(connection, None, entry.name)
         return {

@@ -13,13 +13,13 @@ from thawbox.web import errors, openapi
 from thawbox.web.limits import RequestLimiter
 from thawbox.web.middleware import RequestMiddleware
 
+from .counters import CountRequests
 from .files import content, listing, transfers, watch
 from .hosts import HostRouter
 from .ports import tcp
 from .ports.concurrency import Concurrency
 from .run import background, callbacks, code, commands, ipython, processes
 from .sandbox import desktop, env, health, info, metrics
-from .sandbox.counters import CountRequests
 from .sockets import stream, terminal
 
 _GROUPS = (

@@ -1,5 +1,5 @@
-"""Where base images come from: a registry, or a bootstrap from the distribution's own packages.
+"""Fetches base images: from a registry, or made from Debian's packages (a bootstrap).
 
-``source`` is the way in. Behind it each source is a module with the same two functions, ``resolve`` and ``fetch``;
-the contract is in ``source``'s docstring. What to do with the finished root tree is not known here.
+``source`` is the entry. Each source behind it is a module with the functions ``resolve`` and ``fetch``; their contract
+is in ``source``'s docstring. What becomes of the root tree is the caller's business.
 """

@@ -1,8 +1,8 @@
-"""Base images from Debian's own packages. One of the two sources; the contract is in ``source``.
+"""Base images made from Debian's packages. One of the two sources; their contract is in ``source``.
 
-mmdebstrap does the work, in a mount and process namespace of its own: when it is killed, its mounts (it binds this
-machine's /dev into the new root!) and its children are gone with it. The hooks that finish an image are in
-``hooks/``; what they copy into it is in ``files/``.
+mmdebstrap runs in a mount and a process namespace of its own. When it is killed, its children and its mounts go with
+it; one of them is this machine's /dev, bound into the new root. The hooks that finish an image are in ``hooks/``, the
+files that they copy into it in ``files/``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from thawbox import processes
 from thawbox.errors import BuildError
 from thawbox.settings import Settings
+from thawbox.state import Layout
 
 from . import manifest, npm, release, scratch
 from .definitions import Definition, find, names
@@ -32,8 +33,8 @@ _FILES = _HERE / "files"
 _KEYRINGS = tuple(Path(f"/usr/share/keyrings/debian-archive-keyring.{suffix}") for suffix in ("gpg", "pgp"))
 _MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
 _ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
-_TOLD = ("I: running apt-get", "I: downloading", "I: extracting", "I: installing", "W: ", "E: ")
-"""What mmdebstrap says that is of interest to somebody who waits."""
+_LOGGED = ("I: running apt-get", "I: downloading", "I: extracting", "I: installing", "W: ", "E: ")
+"""Prefixes of mmdebstrap's lines that go to the build log."""
 _APT_OPTIONS = re.compile(
     r"Acquire::(?:(?:https?|ftp)::|Check-Valid-Until |Check-Date |Retries |ForceIPv[46] |Queue-Mode )"
 )
@@ -42,13 +43,13 @@ _APT_OPTIONS = re.compile(
 async def resolve(
     reference: str, *, settings: Settings, credentials: Credentials | None, log: Log
 ) -> ResolvedBase:
-    """Pin ``reference`` to a digest over its definition, the mirror and the point release. See ``source``."""
+    """Pin ``reference`` to a digest of its definition, the mirror and the point release. See ``source``."""
     wanted = parse(reference)
     definition = find(wanted)
     if definition is None:
-        raise SourceFailure(f"Debian's packages make only {', '.join(names())}")
+        raise SourceFailure(f"only these can be made from Debian's packages: {', '.join(names())}")
     if not shutil.which("mmdebstrap"):
-        raise SourceFailure("the program mmdebstrap is not installed: run scripts/setup")
+        raise SourceFailure("the program mmdebstrap is not installed: run sudo thaw setup --install-packages")
     _keyring()
     offer = await release.current(definition.suite, settings=settings, log=log)
     digest = definition.digest(manifest.architecture(), offer.stamp, *offer.mirror.sources(definition.suite))
@@ -80,7 +81,7 @@ async def fetch(
         tarball = await npm.tarball(settings, log)
         if tarball is None:
             packages.append("npm")
-    debs = settings.state / "cache" / "apt" / definition.suite
+    debs = Layout(settings.state).cache / "apt" / definition.suite
     debs.mkdir(parents=True, exist_ok=True)
     async with scratch.folder(settings) as folder:
         env = processes.plain_environment(
@@ -122,30 +123,34 @@ def _command(
 
 
 def _hook(name: str) -> str:
-    """Through sh, so that it does not matter whether an installation kept the mode of our files."""
+    """Command line of a hook. sh runs it, because an installation may lose the files' mode."""
     return f'sh {shlex.quote(str(_HERE / "hooks" / name))} "$1"'
 
 
 async def _run(args: list[str], env: dict[str, str], settings: Settings, log: Log) -> None:
-    def tell(line: str) -> None:
-        if line.startswith(_TOLD):
+    def log_progress(line: str) -> None:
+        if line.startswith(_LOGGED):
             log(line[3:])
 
     try:
         ended = await processes.run(
-            args, timeout_s=FETCH_TIMEOUT_S, check=False, env=env, line=tell, die_with_parent=True
+            args, timeout_s=FETCH_TIMEOUT_S, check=False, env=env, line=log_progress, die_with_parent=True
         )
     except processes.ProgramMissing as missing:
         raise BuildError(missing.message) from None
     except processes.TimedOut:
         raise BuildError(f"the base image was not made within {FETCH_TIMEOUT_S} s") from None
     if ended.status:
-        said = [line for line in ended.tail if line.startswith("E: ")] or list(ended.tail)
-        raise BuildError(f"the base image could not be made from Debian packages: {' / '.join(said[:4])}")
+        errors = [line for line in ended.tail if line.startswith("E: ")] or list(ended.tail)
+        raise BuildError(f"the base image could not be made from Debian packages: {' / '.join(errors[:4])}")
 
 
 def _keyring() -> Path:
-    """Debian's own keys, and no others that this machine may trust."""
+    """File with Debian's keys, and no others that this machine may trust.
+
+    Raises:
+        SourceFailure: it is not installed.
+    """
     for keyring in _KEYRINGS:
         if keyring.exists():
             return keyring
@@ -153,7 +158,7 @@ def _keyring() -> Path:
 
 
 async def _apt_options(folder: Path) -> Path:
-    """This machine's apt settings for proxies, CAs and the like, as a file: a proxy may hold a password."""
+    """Write this machine's apt settings for proxies and CAs to a private file: an address may hold a password."""
     dumped = await processes.run(["apt-config", "dump"], timeout_s=30, check=False)
     lines = [line for line in dumped.stdout.decode(errors="replace").splitlines() if _APT_OPTIONS.match(line)]
     lines.append('Acquire::Languages "none";')
@@ -167,12 +172,12 @@ async def _apt_options(folder: Path) -> Path:
 
 
 def _forget_old(debs: Path) -> None:
-    """Of each package keep the newest file only. Times are those of the archive."""
+    """Keep only the newest file of each package, by the archive's times."""
     newest: dict[tuple[str, str], tuple[float, Path]] = {}
     for deb in debs.glob("*.deb"):
         parts = deb.stem.split("_")
         key = (parts[0], parts[-1])
-        with contextlib.suppress(FileNotFoundError):  # another bootstrap tidies up too
+        with contextlib.suppress(FileNotFoundError):  # another bootstrap removes files too
             entry = (deb.stat().st_mtime, deb)
             older = min(entry, newest.get(key, entry))
             newest[key] = max(entry, newest.get(key, entry))

@@ -1,8 +1,8 @@
-"""Python programs that work inside a hostile root tree, confined to it.
+"""Runs Python programs that work inside a hostile root tree, confined to it.
 
-An image may hold symlinks that point anywhere. A process whose root *is* the tree cannot follow them out, whatever
-they say; so unpacking and preparing run as short child processes that enter the tree first. From then on nothing
-may be loaded from disk: the image's own files lie where Python looks for its modules.
+An image may hold symlinks that point anywhere. A process whose root *is* the tree cannot follow them out. So unpacking
+and preparing run as short child processes that enter the tree first (chroot). After that no module may be loaded from
+disk, because the image's files are where Python looks for modules.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import sys
 
 _CAPABILITIES = "-all,+chown,+dac_override,+fowner,+fsetid,+sys_chroot"
 _MEMORY = 1024**3
+"""limit of the address space in bytes"""
 
 
 def command(module: str, *args: str) -> list[str]:
-    """The command line that runs ``module`` with few capabilities and bounded memory."""
+    """The command line that runs ``module`` with few capabilities and at most 1 GiB of memory."""
     return [
         "prlimit",
         f"--as={_MEMORY}",
@@ -39,17 +40,22 @@ _entered = False
 
 
 def require() -> None:
-    """Called by code that works on ``/`` and would destroy a machine if that were the machine's own.
+    """Make sure that this process has entered a tree. For code that would otherwise destroy the machine's files.
 
     Raises:
-        RuntimeError: this process has not entered a tree.
+        RuntimeError: it has not.
     """
     if not _entered:
-        raise RuntimeError("this works on / and is only for a process that has entered an image's tree")
+        raise RuntimeError("this changes / and must only run after entering an image's tree")
 
 
 def enter(root: str) -> None:
-    """Make ``root`` this process's root, and switch off imports from disk. There is no way back."""
+    """Make ``root`` this process's root, and switch off imports from disk. It cannot be undone.
+
+    Raises:
+        RuntimeError: ``root`` is the machine's own root.
+        OSError: the kernel does not allow it.
+    """
     os.umask(0o022)
     global _entered
     inside = os.stat(root)

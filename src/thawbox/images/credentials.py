@@ -1,4 +1,7 @@
-"""Registry logins: from the five kinds of a recipe (contract C.1 rule 7) to what a registry takes."""
+"""Registry logins: from the five kinds of a recipe to what a registry takes.
+
+How clients send them: docs/reference/compatibility/templates-build.md#registry-logins.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,17 @@ from . import ecr
 from .reference import Reference
 from .values import Credentials
 
-# What registries take for a user name when a token says it all.
+# User names that registries expect beside a token.
 _TOKEN_USERS = {"github": "x-access-token", "gitlab": "oauth2", "gcr": "oauth2accesstoken"}
 _KEY_USER = "_json_key"
 
 
 async def login(credentials: Credentials, reference: Reference, *, timeout_s: float) -> tuple[str, str]:
-    """User name and password for ``reference``'s registry. Asks AWS for them if it is ECR.
+    """User name and password for ``reference``'s registry. For ECR they are fetched from AWS.
 
     Raises:
         BuildError: a field is missing or the kind does not fit the host.
-        SourceFailure: AWS does not answer, or refuses.
+        SourceFailure: AWS does not answer, or refuses the key.
     """
     kind = credentials.kind
     region = ecr.region_of(reference.host)
@@ -69,9 +72,10 @@ async def _ecr_login(
 
 @contextmanager
 def authfile(folder: Path, host: str, account: tuple[str, str] | None) -> Iterator[Path]:
-    """A file for ``skopeo --authfile`` in ``folder``, readable by us alone, gone afterwards.
+    """A file for ``skopeo --authfile`` in ``folder``, with mode 0600, for the duration of the block.
 
-    Without an account the file is empty but still there: otherwise skopeo would use the logins of the server's user.
+    Without an account the file has no login but exists: otherwise skopeo would use the logins of the server's user.
+    Source of the format: containers-auth.json(5).
     """
     auths = {}
     if account:

@@ -1,8 +1,8 @@
-"""The base images that can be made from Debian's own packages: names, and what is in them.
+"""The base images that can be made from Debian's packages: their names and packages.
 
-All hold what Debian's own minimal image holds, and CA certificates. The plain python and node names add git and
-curl to the ``-slim`` ones, because programs made for the official images count on them; compilers are left to
-apt, since wheels seldom need them and they triple the size.
+All have the packages of Debian's minimal image, and CA certificates. The plain python and node names add git and curl
+to the ``-slim`` ones, because programs made for the official images expect them. Compilers are left out: wheels seldom
+need them, and they triple the size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .reference import DEFAULT_HOST, Reference
 from .values import PATH, ImageConfig
 
 VERSION = 1
-"""Counts up whenever the same definition gives another tree; part of the digest."""
+"""Part of the digest. Increase it when the same definition gives another tree."""
 
 NPM = "10"
 """The npm that goes with Node.js 18 and 20, when this machine's npm can fetch it."""
@@ -38,12 +38,12 @@ class Definition:
     packages: tuple[str, ...]
 
     def digest(self, *more: str) -> str:
-        """``sha256:…`` over the definition, our version of it, and ``more``."""
+        """``sha256:…`` of the definition, ``VERSION`` and ``more``."""
         text = json.dumps([VERSION, NPM if self.family == "node" else "", asdict(self), more], sort_keys=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
     def config(self) -> ImageConfig:
-        """How such an image wants to be run; as the official images of the same name."""
+        """The config of such an image: that of the official image of the same name."""
         env = [("PATH", PATH)]
         if self.family == "python":
             env.append(("LANG", "C.UTF-8"))
@@ -60,7 +60,7 @@ def find(reference: Reference) -> Definition | None:
 
 
 def names() -> tuple[str, ...]:
-    """The names to tell people about, without their variants."""
+    """The names to show to users, without variants."""
     return (
         *(f"debian:{version}" for version in _SUITES),
         *(f"python:{version}" for version in _PYTHONS),

@@ -1,7 +1,8 @@
-"""Logins for Amazon ECR: an access key buys a password that lasts 12 hours.
+"""Logins for Amazon ECR: exchanges an access key for a password that is valid for 12 hours.
 
-One signed request (AWS Signature Version 4, service ``ecr``, GetAuthorizationToken). The usual library for it is
-botocore, 14 MB and a service description for each of 300 services; the signature itself is four HMACs.
+It takes one signed request (AWS Signature Version 4, service ``ecr``, GetAuthorizationToken). The usual library for it,
+botocore, has 14 MB; the signature is four HMACs. Source: the Amazon ECR API reference, and "AWS Signature Version 4 for
+API requests" in the IAM user guide.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _SIGNED = ("content-type", "host", "x-amz-date", "x-amz-security-token", "x-amz-
 
 
 def region_of(host: str) -> str | None:
-    """The region in ``<account>.dkr.ecr.<region>.<domain>``; None if ``host`` is no ECR host."""
+    """The region in ``<account>.dkr.ecr.<region>.<domain>``; None if ``host`` is not an ECR host."""
     match = _HOST.fullmatch(host)
     return match[2] if match else None
 
@@ -42,7 +43,7 @@ async def login(
     """User name and password for the ECR registry ``host``. ``endpoint`` replaces the region's own API address.
 
     Raises:
-        SourceFailure: AWS does not answer, refuses the key (final), or answers nonsense.
+        SourceFailure: AWS does not answer, refuses the key (final), or sends no token.
     """
     match = _HOST.fullmatch(host)
     assert match, host

@@ -1,4 +1,7 @@
-"""The documents of a registry: index, manifest, config (OCI and Docker schema 2). All of them are hostile input."""
+"""The documents of a registry: index, manifest, config (OCI image specification and Docker schema 2).
+
+All of them are hostile input.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class Platform(BaseModel):
-    """For whom an image is."""
+    """The operating system and processor that an image is for."""
 
     os: str = ""
     architecture: str = ""
 
 
 class Descriptor(BaseModel):
-    """Names a document or a layer. ``size`` is in bytes, compressed."""
+    """Reference to a document or a layer. ``size`` is in bytes, compressed."""
 
     digest: Digest
     size: int = Field(ge=0)
@@ -57,16 +60,16 @@ class _Config(BaseModel):
 
 
 def architecture() -> str:
-    """This machine's architecture as registries and Debian call it."""
+    """This machine's architecture by its name in registries and Debian: ``amd64``, ``arm64`` …"""
     machine = platform.machine()
     return _ARCHITECTURES.get(machine, machine)
 
 
 def choose(document: bytes) -> str | None:
-    """The digest of this machine's manifest in an index; None if ``document`` is a manifest already.
+    """The digest of this machine's manifest in an index; None if ``document`` is a manifest.
 
     Raises:
-        SourceFailure: no image for this machine in it, or neither index nor manifest.
+        SourceFailure: it has no image for this machine, or is neither an index nor a manifest.
     """
     parsed = _json(document)
     if "manifests" not in parsed:
@@ -92,12 +95,12 @@ def read_manifest(document: bytes) -> Manifest:
     """Read a manifest.
 
     Raises:
-        SourceFailure: it is none, or of Docker's old schema 1.
+        SourceFailure: it is not a manifest, or one of Docker's old schema 1.
     """
     parsed = _json(document)
     if parsed.get("schemaVersion") == 1:
         raise SourceFailure(
-            "the image has a manifest of the old schema 1: push it again with a present-day client"
+            "the image has a manifest of the old schema 1: push it again with a current client"
         )
     try:
         return Manifest.model_validate(parsed)
@@ -109,7 +112,7 @@ def read_config(document: bytes) -> ImageConfig:
     """Read an image's config.
 
     Raises:
-        SourceFailure: it is none, or for another machine.
+        SourceFailure: it is not a config, or for another machine.
     """
     try:
         config = _Config.model_validate(_json(document))

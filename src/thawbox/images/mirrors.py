@@ -1,6 +1,7 @@
-"""Which Debian mirror to use: the operator's, else this machine's own, else mmdebstrap's default.
+"""Finds the Debian mirror to use: the configured one, else this machine's, else mmdebstrap's default.
 
-Only addresses over HTTP or HTTPS are taken over, because the image's own apt uses them later.
+Only HTTP and HTTPS addresses are used, because the image's own apt uses them later. Source of the formats:
+sources.list(5).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _OPTIONS = re.compile(r"\[[^\]]*\]")
 
 @dataclass(frozen=True, slots=True)
 class AptSource:
-    """One ``deb`` source of apt: addresses and suites."""
+    """A ``deb`` source in apt's configuration: addresses and suites."""
 
     uris: tuple[str, ...]
     suites: tuple[str, ...]
@@ -26,9 +27,9 @@ class AptSource:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """Address per role, without user names or passwords; None: there is none.
+    """Addresses of a mirror, without user names and passwords. None: the mirror does not have it.
 
-    ``main`` serves SUITE, ``updates`` SUITE-updates, ``security`` SUITE-security.
+    ``main`` is for SUITE, ``updates`` for SUITE-updates, ``security`` for SUITE-security.
     """
 
     main: str
@@ -47,7 +48,7 @@ class Mirror:
         return [(role, f"{uri.rstrip('/')}/dists/{suite}{role}/InRelease") for role, uri in by_role if uri]
 
     def without(self, roles: Iterable[str]) -> Mirror:
-        """The same without these roles (``-updates``, ``-security``)."""
+        """A copy without these roles (``-updates``, ``-security``)."""
         gone = set(roles)
         return Mirror(
             self.main,
@@ -57,16 +58,16 @@ class Mirror:
 
 
 def configured(setting: str) -> Mirror:
-    """The mirror that a setting names: one address, or two with the one for security updates second.
+    """The mirror of the setting ``debian_mirror``: one address, or two, of which the second is for security updates.
 
-    With one, security updates are expected beside it, where mirrors have them: ``…/debian`` and ``…/debian-security``.
+    If there is one, security updates are expected where mirrors have them: ``…/debian`` and ``…/debian-security``.
     """
     main, *rest = (_plain(uri) for uri in setting.split())
     return Mirror(main, main, rest[0] if rest else f"{main.rstrip('/')}-security")
 
 
 def of_host(etc: Path = Path("/etc")) -> Mirror | None:
-    """The mirror in this machine's apt sources; None if it is not Debian or has no usable ones."""
+    """The mirror in this machine's apt sources; None if it is not Debian, or no source can be used."""
     release = platform.freedesktop_os_release() if etc == Path("/etc") else _os_release(etc / "os-release")
     codename = release.get("VERSION_CODENAME")
     if release.get("ID") != "debian" or not codename:
@@ -84,7 +85,7 @@ def of_host(etc: Path = Path("/etc")) -> Mirror | None:
 
 
 def from_lines(lines: Iterable[str], suite: str) -> Mirror | None:
-    """The mirror in the lines of a sources.list for ``suite``; None if they have none."""
+    """The mirror for ``suite`` in the lines of a sources.list; None if there is none."""
     found: dict[str, str] = {}
     for entry in one_line("\n".join(lines)):
         for name in entry.suites:
@@ -155,7 +156,7 @@ def _role(suite: str, codename: str) -> str | None:
 
 
 def _usable(uri: str, etc: Path) -> str | None:
-    """The address without login, or None. A list of mirrors in a file stands for its first one."""
+    """The address without login; None if it is not HTTP or HTTPS. Of a list of mirrors in a file the first is used."""
     if uri.startswith("mirror+file:"):
         listed = Path("/" + uri.removeprefix("mirror+file:").lstrip("/"))
         try:
@@ -168,7 +169,7 @@ def _usable(uri: str, etc: Path) -> str | None:
 
 
 def _plain(uri: str) -> str:
-    """Without user name and password; apt finds those in its own auth.conf."""
+    """The address without user name and password; apt reads those from its auth.conf."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 

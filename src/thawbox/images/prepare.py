@@ -1,6 +1,6 @@
-"""What every sandbox needs of a root tree: mount points, a few plain files. ``python -m thawbox.images.prepare ROOT``.
+"""Prepares a root tree for sandboxes: mount points, a few plain files. ``python -m thawbox.images.prepare ROOT``.
 
-The tree may be hostile (symlinks that point out of it); see ``confined`` for what holds the work in.
+The tree may be hostile, for example with symlinks that point out of it; ``confined`` keeps the work inside.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _FOLDERS = (
     ("/workspace", 0o755),
 )
 _EMPTIED = ("/proc", "/sys", "/dev")
-"""The runtime mounts over these; what an image left in them (device nodes, above all) is of no use."""
+"""The runtime mounts over these. What an image has in them, such as device nodes, is removed."""
 _LINKS_KEPT = ("/opt", "/workspace", "/etc")
-"""May be symlinks to a folder of the image; the others are mount points and must be real folders."""
+"""These may be symlinks to a folder of the image. The others are mount points and must be real folders."""
 _FILES = (
     ("/etc/resolv.conf", ""),
     ("/etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
     ("/etc/hostname", "sandbox\n"),
-    # Over an empty /tmp the runtime mounts a tmpfs: what a build step leaves there would be lost.
+    # The runtime mounts a tmpfs over an empty /tmp: files of a build step would be lost.
     ("/tmp/.keep", ""),
 )
 _ACCOUNTS = (("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"), ("/etc/group", "root:x:0:\n"))
@@ -43,17 +43,17 @@ _SECONDS = 300
 
 
 async def prepare_root(root: Path) -> None:
-    """Bring a root tree into the shape that sandboxes need. Safe on a hostile tree; may be repeated.
+    """Give a root tree what sandboxes need. Safe on a hostile tree; it may be called again.
 
     Afterwards /proc, /sys, /dev (all three empty), /tmp (1777, not empty), /run and /run/thawbox are real folders;
     /opt/thawbox and /workspace exist; /etc/resolv.conf, /etc/hosts and /etc/hostname are plain files with neutral
-    content, owned by root (what the image had there is gone); /etc/passwd and /etc/group exist, with root if the
+    content, owned by root, in place of the image's; /etc/passwd and /etc/group exist, with root if the
     image had none.
 
     Raises:
-        BuildError: the tree resists (a read-only file system, no space left).
+        BuildError: it did not work, for example because no space is left.
     """
-    # Not imported at the top: the confined child needs none of it.
+    # Imported here, because the confined child does not need it.
     from thawbox import processes
 
     command = confined.command(__name__, str(root))
@@ -66,9 +66,9 @@ async def prepare_root(root: Path) -> None:
 
 
 def _prepare() -> None:
-    """The work itself, with the tree as ``/``."""
+    """Do the work, with the tree as ``/``."""
     confined.require()
-    os.chmod("/", 0o755)  # noqa: S103  a root is for everybody
+    os.chmod("/", 0o755)  # noqa: S103  every user of the image must enter it
     for path, mode in _FOLDERS:
         _folder(path, mode)
     for path in _EMPTIED:

@@ -20,7 +20,7 @@ _LONGEST = 512
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A parsed reference. ``tag`` is ``latest`` if neither a tag nor a digest was given."""
+    """A parsed image reference. ``tag`` is ``latest`` if neither a tag nor a digest was given."""
 
     host: str
     repository: str
@@ -32,7 +32,7 @@ class Reference:
 
     @property
     def suffix(self) -> str:
-        """``@digest`` if there is one (it outweighs the tag), else ``:tag``."""
+        """``@digest`` if there is one (the tag is ignored then), else ``:tag``."""
         return f"@{self.digest}" if self.digest else f":{self.tag}"
 
     @property
@@ -49,7 +49,7 @@ def parse(text: str) -> Reference:
     """Read an image reference.
 
     Raises:
-        BuildError: it is none; the message says what is wrong with it.
+        BuildError: ``text`` is not an image reference; the message says why.
     """
     if not text or len(text) > _LONGEST:
         raise BuildError(f"base image: must have 1 to {_LONGEST} characters, not {len(text)}")
@@ -76,7 +76,7 @@ def parse(text: str) -> Reference:
 
 
 def _split_host(name: str) -> tuple[str, str]:
-    """The first part is a host if it looks like one, as Docker has it."""
+    """Split into host and repository by Docker's rule: the first part is a host if it looks like one."""
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first.lower() != first):
         host, repository = (DEFAULT_HOST if first == f"index.{DEFAULT_HOST}" else first), rest

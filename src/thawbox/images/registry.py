@@ -1,7 +1,7 @@
-"""Base images from a registry. One of the two sources; the contract is in ``source``.
+"""Base images from a registry. One of the two sources; their contract is in ``source``.
 
-skopeo speaks with the registry and checks digests; unpacking is ours, because an image must not fill the disk, hold
-zstd layers that tools of Debian 12 cannot read, or write outside its folder (see ``unpack``).
+skopeo talks to the registry and checks digests. ``unpack`` unpacks the layers, because an image must not fill the disk
+or write outside its folder, and because tools of Debian 12 cannot read zstd layers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAME = "registry"
 _LARGEST_DOCUMENT = 16 * 1024 * 1024
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SHARE_OF_FREE = 0.9
-"""An image may take this part of the disk that is free when it comes."""
+"""Share of the free disk space that an image may use."""
 
 
 async def resolve(
@@ -41,7 +41,7 @@ async def resolve(
                 document = _checked(await client.raw(wanted.suffix), wanted.digest)
         digest = manifest.choose(document) or _digest(document)
     except SourceFailure as failure:
-        # With a login at hand, an image from elsewhere would not be what the owner meant.
+        # The owner gave a login for this registry: do not use an image from elsewhere instead.
         raise SourceFailure(failure.reason, final=failure.final or credentials is not None) from None
     through = "" if repository.host == wanted.host else f" through {repository.host}"
     return ResolvedBase(
@@ -74,7 +74,10 @@ async def fetch(
 
 
 def repository_of(wanted: Reference, settings: Settings, *, mirrored: bool) -> Repository:
-    """Which registry to ask. A user's login is for the host that the reference names and goes to no mirror."""
+    """The repository to use: a configured mirror's if ``mirrored``, else that of the reference.
+
+    A user's login is for the host in the reference and must not be sent to a mirror.
+    """
     mirror = None
     if mirrored:
         mirror = settings.registry_mirrors.get(wanted.host) or settings.registry_mirrors.get("*")
@@ -107,7 +110,7 @@ async def _download(
     largest = max(*sizes, _LARGEST_DOCUMENT)
     await client.download(resolved.digest, blobs, largest=largest, timeout_s=FETCH_TIMEOUT_S)
     if document.config.size > _LARGEST_DOCUMENT:
-        raise SourceFailure(f"the image's config has {_megabytes(document.config.size)}, which is no config")
+        raise SourceFailure(f"the image's config is too large: {_megabytes(document.config.size)}")
     config = manifest.read_config(_blob(blobs, document.config).read_bytes())
     log(f"Downloaded in {time.monotonic() - started:.1f} s")
     return document, config, blobs
@@ -123,19 +126,19 @@ async def _unpack(
             used += await _apply(blob, destination, used, limit, FETCH_TIMEOUT_S)
         except SourceFailure as failure:
             raise BuildError(f"layer {number} of the base image cannot be used: {failure.reason}") from None
-        # A base image may come with the same layer twice.
+        # An image may have the same layer twice.
         if layer.digest not in {later.digest for later in document.layers[number:]}:
             blob.unlink()
     log(f"Unpacked {_megabytes(used)} in {time.monotonic() - started:.1f} s")
 
 
 async def _apply(blob: Path, destination: Path, used: int, limit: int, timeout_s: int) -> int:
-    """Unpack one layer; gives the bytes that it used. Decompression runs beside it, on another core if there is one."""
+    """Unpack one layer. Returns the bytes that it uses. Decompression runs at the same time in another process."""
     try:
         with blob.open("rb") as file:
             magic = file.read(4)
     except FileNotFoundError:
-        raise SourceFailure("the registry does not hold it (a foreign layer)") from None
+        raise SourceFailure("the registry does not have it (a foreign layer)") from None
     unpacker = confined.command("thawbox.images.unpack", str(destination), str(limit - used))
     if magic.startswith(_ZSTD):
         decompress = ["zstd", "--decompress", "--stdout", "--quiet"]
@@ -150,7 +153,7 @@ async def _apply(blob: Path, destination: Path, used: int, limit: int, timeout_s
     except processes.TimedOut:
         raise SourceFailure(f"not unpacked within {timeout_s} s") from None
     if ended.status == unpack.TOO_BIG:
-        raise BuildError(f"the base image is too big unpacked: {_bound(limit)}")
+        raise BuildError(f"the unpacked base image is too big: {_bound(limit)}")
     if ended.status:
         raise SourceFailure(ended.tail[-1] if ended.tail else f"exit status {ended.status}")
     return int(ended.stdout)
@@ -176,7 +179,7 @@ def _limit(destination: Path, settings: Settings) -> int:
 
 
 def _bound(limit: int) -> str:
-    return f"the bound is {_megabytes(limit)} (max_disk_gb, or what is free on the disk)"
+    return f"the limit is {_megabytes(limit)} (max_disk_gb, or the free space of the disk)"
 
 
 def _megabytes(size: int) -> str:

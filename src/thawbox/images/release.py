@@ -1,7 +1,7 @@
-"""What a Debian mirror offers for a suite, asked once a day: which sources it has, and the point release.
+"""What a Debian mirror offers for a suite, looked up once a day: its sources and the point release.
 
-The point release is part of a bootstrapped image's digest: cached images are made anew when Debian
-brings one out (about every two months), and not more often, since every new base costs all cached steps above it.
+The point release is part of a bootstrapped image's digest, so cached images are made again when Debian publishes one
+(about every two months). Not more often, because a new base invalidates all cached steps above it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from thawbox import processes
 from thawbox.settings import Settings
+from thawbox.state import Layout
 
 from . import mirrors, scratch
 from .mirrors import Mirror
@@ -32,31 +33,31 @@ class Release:
 
 
 async def current(suite: str, *, settings: Settings, log: Log) -> Release:
-    """The release of ``suite``, from memory if it was asked today or the mirror does not answer.
+    """The release of ``suite``: the remembered one if it is less than a day old or the mirror does not answer.
 
     Raises:
-        SourceFailure: the mirror does not answer or lacks the suite, and nothing is known from before.
+        SourceFailure: the mirror does not answer or lacks the suite, and none is remembered.
     """
     chosen = _chosen(settings)
-    memory = settings.state / "cache" / "apt" / f"{suite}.json"
-    known, age_s = _recall(memory, chosen)
+    remembered = Layout(settings.state).cache / "apt" / f"{suite}.json"
+    known, age_s = _recall(remembered, chosen)
     if known and 0 <= age_s < _DAY_S:
         return known
     try:
-        found = await _ask(chosen or await _default(suite, settings), suite, settings, log)
+        found = await _look_up(chosen or await _default(suite, settings), suite, settings, log)
     except SourceFailure as failure:
         if not known:
             raise
-        log(f"{failure.reason}: staying with what was known of {suite} {age_s / _DAY_S:.0f} days ago")
+        log(f"{failure.reason}: using what the mirror offered for {suite} {age_s / _DAY_S:.0f} days ago")
         return known
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    fresh = memory.with_suffix(".new")
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    fresh = remembered.with_suffix(".new")
     fresh.write_text(
         json.dumps(
             {"for": _key(chosen), "asked": time.time(), "mirror": asdict(found.mirror), "stamp": found.stamp}
         )
     )
-    fresh.replace(memory)
+    fresh.replace(remembered)
     return found
 
 
@@ -68,10 +69,10 @@ def _key(chosen: Mirror | None) -> object:
     return asdict(chosen) if chosen else None
 
 
-def _recall(memory: Path, chosen: Mirror | None) -> tuple[Release | None, float]:
-    """What was known, and how many seconds ago."""
+def _recall(file: Path, chosen: Mirror | None) -> tuple[Release | None, float]:
+    """The remembered release, if there is one for this mirror, and its age in seconds."""
     try:
-        stored = json.loads(memory.read_text())
+        stored = json.loads(file.read_text())
         if stored["for"] == _key(chosen):
             return Release(Mirror(**stored["mirror"]), stored["stamp"]), time.time() - stored["asked"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -80,7 +81,7 @@ def _recall(memory: Path, chosen: Mirror | None) -> tuple[Release | None, float]
 
 
 async def _default(suite: str, settings: Settings) -> Mirror:
-    """mmdebstrap's own default, in the words of mmdebstrap itself."""
+    """mmdebstrap's default mirror, as mmdebstrap writes it into a sources.list."""
     async with scratch.folder(settings) as folder:
         args = [
             "mmdebstrap", "--quiet", "--mode=root", "--variant=custom", "--format=directory", "--skip=update,cleanup",
@@ -91,15 +92,15 @@ async def _default(suite: str, settings: Settings) -> Mirror:
             await processes.run(args, timeout_s=30, check=False, env=env, die_with_parent=True)
             answer = (folder / "answer").read_text()
         except (processes.ProgramMissing, processes.TimedOut, FileNotFoundError):
-            raise SourceFailure("mmdebstrap does not tell its default mirror: set debian_mirror") from None
+            raise SourceFailure("mmdebstrap does not report its default mirror: set debian_mirror") from None
     found = mirrors.from_lines(answer.splitlines(), suite)
     if not found:
         raise SourceFailure(f"mmdebstrap knows no mirror for {suite}: set debian_mirror")
     return found
 
 
-async def _ask(mirror: Mirror, suite: str, settings: Settings, log: Log) -> Release:
-    """Fetch the release files with apt's own downloader: it knows this machine's proxies, logins and CAs."""
+async def _look_up(mirror: Mirror, suite: str, settings: Settings, log: Log) -> Release:
+    """Fetch the release files by apt's downloader, which uses this machine's proxies, logins and CAs."""
     wanted = mirror.releases(suite)
     async with scratch.folder(settings) as folder:
         files = {role: folder / f"release{role}" for role, _ in wanted}
@@ -114,29 +115,31 @@ async def _ask(mirror: Mirror, suite: str, settings: Settings, log: Log) -> Rele
             ended = await processes.run(
                 args, timeout_s=2 * settings.registry_timeout_s, check=False, die_with_parent=True
             )
-            said = "\n".join(ended.tail)
+            output = "\n".join(ended.tail)
         except processes.ProgramMissing:
             raise SourceFailure(f"{_HELPER} is missing: this machine has no apt") from None
         except processes.TimedOut:
-            said = f"no answer within {2 * settings.registry_timeout_s} s"
+            output = f"no answer within {2 * settings.registry_timeout_s} s"
         missing = {role: address for role, address in wanted if not files[role].exists()}
         for role, address in missing.items():
-            if role == "" or not re.search(re.escape(address) + r"\s+404", said):
+            if role == "" or not re.search(re.escape(address) + r"\s+404", output):
                 raise SourceFailure(
-                    f"the Debian mirror does not deliver {address} ({_reason(said, address)})"
+                    f"the Debian mirror does not deliver {address} ({_reason(output, address)})"
                 )
             log(f"The mirror has no {suite}{role}: going on without")
         stamp = _stamp(files[""].read_text(errors="replace"))
     return Release(mirror.without(missing), stamp)
 
 
-def _reason(said: str, address: str) -> str:
-    match = re.search(re.escape(address) + r"\s+(.*)", said)
-    return (match[1] if match else said.rpartition("\n")[2]).strip()[:200] or "no reason given"
+def _reason(output: str, address: str) -> str:
+    match = re.search(re.escape(address) + r"\s+(.*)", output)
+    return (match[1] if match else output.rpartition("\n")[2]).strip()[:200] or "no reason given"
 
 
 def _stamp(release: str) -> str:
     fields = dict(re.findall(r"^(Codename|Version|Date): (.*)$", release, re.MULTILINE))
     if "Date" not in fields:
-        raise SourceFailure("the Debian mirror sent something that is no release file: check debian_mirror")
+        raise SourceFailure(
+            "the Debian mirror sent something that is not a release file: check debian_mirror"
+        )
     return " ".join(fields.get(name, "") for name in ("Codename", "Version", "Date"))

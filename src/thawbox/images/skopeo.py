@@ -1,4 +1,4 @@
-"""Asking a registry with skopeo, and reading from its last words why it did not work."""
+"""Calls skopeo, which talks to registries, and explains its errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Repository:
 
 
 class Skopeo:
-    """skopeo with one login and one temporary folder, for one registry. Made by ``opened``."""
+    """skopeo for one repository, with one login and one temporary folder. Made by ``opened``."""
 
     def __init__(self, repository: Repository, folder: Path, auth: Path, *, reply_s: int) -> None:
         self._repository = repository
@@ -41,21 +41,21 @@ class Skopeo:
         self._reply_s = reply_s
 
     async def raw(self, suffix: str) -> bytes:
-        """The index or manifest at ``:tag`` or ``@digest``, as the registry sent it.
+        """The index or manifest at ``:tag`` or ``@digest``, byte by byte.
 
         Raises:
-            SourceFailure: with the reason in a sentence.
+            SourceFailure: it did not work.
         """
         args = ["inspect", "--raw", *self._common("")]
         return await self._run([*args, f"docker://{self._repository.name}{suffix}"], self._reply_s)
 
     async def download(self, digest: str, target: Path, *, largest: int, timeout_s: int) -> None:
-        """Every layer and the config of the manifest ``digest``, checked against their digests, into ``target``.
+        """Download all layers and the config of the manifest ``digest`` into ``target``, and check their digests.
 
-        The files are named by their hexadecimal digests. No file grows over ``largest`` bytes.
+        The files are named by their hexadecimal digests. A file of more than ``largest`` bytes is an error.
 
         Raises:
-            SourceFailure: with the reason in a sentence.
+            SourceFailure: it did not work.
         """
         args = ["copy", "--quiet", "--remove-signatures", *self._common("src-")]
         source, goal = f"docker://{self._repository.name}@{digest}", f"dir:{target}"
@@ -69,7 +69,7 @@ class Skopeo:
         general = [f"--tmpdir={self._folder}"]
         if not _POLICY.exists():
             general.append("--insecure-policy")
-        # Homes of other logins point into our folder: the server's user may be logged in somewhere.
+        # These folders may hold logins of the server's user: use an empty one instead.
         env = processes.plain_environment(
             **dict.fromkeys(
                 ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"), str(self._folder)
@@ -99,26 +99,26 @@ class Skopeo:
 def opened(
     repository: Repository, folder: Path, account: tuple[str, str] | None, *, reply_s: int
 ) -> Iterator[Skopeo]:
-    """skopeo for ``repository``; ``folder`` is a private temporary folder. ``reply_s`` bounds one question."""
+    """skopeo for ``repository``. ``folder`` is a private temporary folder, ``reply_s`` the time limit of a request."""
     os.chmod(folder, 0o700)
     with authfile(folder, repository.host, account) as auth:
         yield Skopeo(repository, folder, auth, reply_s=reply_s)
 
 
-def explain(repository: Repository, said: str) -> SourceFailure:
-    """The reason in skopeo's last words, in our words."""
-    text = said.lower()
+def explain(repository: Repository, output: str) -> SourceFailure:
+    """Turn the error output of skopeo into a sentence for users."""
+    text = output.lower()
     if _has(text, "no such host", "connection refused", "i/o timeout", "network is unreachable", "no route to host",
             "tls handshake timeout", "connection reset", "proxyconnect", "deadline exceeded", "server misbehaving",
             "temporary failure in name resolution", "connection timed out"):  # fmt: skip
-        return SourceFailure(f"{repository.host} is unreachable ({_cause(said)})")
+        return SourceFailure(f"{repository.host} is unreachable ({_cause(output)})")
     if "http response to https client" in text:
         return SourceFailure(
             f"{repository.host} speaks plain HTTP: name it in the setting registry_insecure if you trust it"
         )
     if _has(text, "x509:", "certificate"):
         return SourceFailure(
-            f"{repository.host} has a certificate that this machine does not trust ({_cause(said)})"
+            f"{repository.host} has a certificate that this machine does not trust ({_cause(output)})"
         )
     if _has(text, "toomanyrequests", "too many requests", "status code 429"):
         return SourceFailure(
@@ -148,15 +148,15 @@ def explain(repository: Repository, said: str) -> SourceFailure:
         return SourceFailure("no space left for the download", final=True)
     if "file too large" in text:
         return SourceFailure(f"{repository.host} sends more than the image's manifest says", final=True)
-    return SourceFailure(f"{repository.host} failed: {_cause(said)}")
+    return SourceFailure(f"{repository.host} failed: {_cause(output)}")
 
 
 def _has(text: str, *words: str) -> bool:
     return any(word in text for word in words)
 
 
-def _cause(said: str) -> str:
-    """The innermost of Go's nested errors: what stands after the last ``: `` pairs that matter."""
-    match = re.search(r'msg="(.*)"', said)
-    text = (match[1] if match else said).replace('\\"', '"')
+def _cause(output: str) -> str:
+    """The innermost of Go's nested errors: the last two parts between ``: ``."""
+    match = re.search(r'msg="(.*)"', output)
+    text = (match[1] if match else output).replace('\\"', '"')
     return ": ".join(text.split(": ")[-2:])[-200:]

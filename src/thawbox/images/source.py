@@ -1,16 +1,16 @@
-"""The way to a base image: a reference in, one plain folder out.
+"""Turns an image reference into a folder with the image's root tree.
 
-The contract of a source, a module with ``NAME``, ``resolve`` and ``fetch``:
+A source is a module with ``NAME``, ``resolve`` and ``fetch``. Its contract:
 
-* ``resolve(reference, …)`` takes seconds, needs no disk to speak of, and may be called as often as one likes, also
-  concurrently. It pins the reference to a digest over what will go in: two bases with the same digest and source
-  are interchangeable. It raises ``SourceFailure`` with a reason that fits in a sentence, or ``BuildError`` when
-  the reference or the credentials cannot be used by anybody.
-* ``fetch(resolved, destination, …)`` takes as long as it takes (bounded by ``FETCH_TIMEOUT_S`` per program that it
-  starts). ``destination`` is an empty folder that the caller owns. On success it holds the root tree: whiteouts carried
-  out, real owners and modes, no device nodes in it that matter. On failure or cancellation it holds anything, and
-  the caller removes it; nothing else is left behind: no temporary file, process or mount, except that downloads
-  may stay in ``<state>/cache``. It may be called concurrently for different destinations.
+* ``resolve(reference, …)`` takes seconds and little disk space, and may be called often and concurrently. It pins the
+  reference to a digest of what the image will contain: two bases with the same digest and source are interchangeable.
+  It raises ``SourceFailure`` with a reason of one sentence, or ``BuildError`` when no source could use the reference or
+  the credentials.
+* ``fetch(resolved, destination, …)`` may take long: each program that it starts may take ``FETCH_TIMEOUT_S``.
+  ``destination`` is an empty folder. On success it has the root tree: whiteouts are applied, owners and modes are those
+  of the image. On failure or cancellation its content is undefined, and the caller removes it; no temporary file,
+  process or mount is left, but downloads may stay in ``<state>/cache``. It may be called concurrently for different
+  destinations.
 * Credentials never appear in a command line, a log line or an error.
 
 What a killed server leaves in ``<state>/tmp/images`` is removed at the next start, as all below ``tmp`` is
@@ -34,7 +34,7 @@ from .values import Credentials, ImageConfig, Log, ResolvedBase, SourceFailure
 __all__ = ["ImageConfig", "ResolvedBase", "fetch", "forget", "resolve"]
 
 _REMEMBER_S = 60.0
-"""How long an answer stands in this process: the same recipe again must not wait for a registry, or for its silence."""
+"""How long this process remembers an answer: building a recipe again need not wait for the registry."""
 
 
 class _Source(Protocol):
@@ -60,13 +60,13 @@ _answers: dict[tuple[str, str], tuple[float, ResolvedBase]] = {}
 async def resolve(
     reference: str, *, settings: Settings, credentials: Credentials | None, log: Log
 ) -> ResolvedBase:
-    """Pin ``reference`` with the first of ``settings.image_sources`` that has it.
+    """Pin ``reference`` by the first of ``settings.image_sources`` that has it.
 
-    An answer without credentials is remembered for a minute, so a tag that moves is seen a minute later.
+    An answer without credentials is remembered for a minute, so a tag that moves is noticed after a minute.
 
     Raises:
-        BuildError: the reference is none, or no source has it; names what was tried, why each failed, and the
-            names that would work.
+        BuildError: ``reference`` is not an image reference, or no source has it. The message says why each source
+            failed, and which names work without a registry.
     """
     wanted = parse(reference)
     key = (settings.model_dump_json(), str(wanted))
@@ -92,7 +92,7 @@ async def resolve(
     works = f". Names that work without a registry: {', '.join(definitions.names())}"
     tried = "; ".join(failures) or "image_sources names no source"
     hint = works if bootstrap.NAME in settings.image_sources else ""
-    raise BuildError(f"base image {wanted.short!r} is not to be had ({tried}){hint}", step="from")
+    raise BuildError(f"base image {wanted.short!r} is not available ({tried}){hint}", step="from")
 
 
 async def fetch(
@@ -103,10 +103,10 @@ async def fetch(
     credentials: Credentials | None,
     log: Log,
 ) -> ImageConfig:
-    """Fill ``destination``, an empty folder that the caller owns, with the root tree, ready to be the lowest layer.
+    """Fill the empty folder ``destination`` with the root tree, ready to be the lowest layer.
 
     Raises:
-        BuildError: what went wrong; ``destination`` holds anything then and is the caller's to remove.
+        BuildError: it did not work. The content of ``destination`` is undefined then; the caller must remove it.
     """
     source = _SOURCES[resolved.source]
     try:

@@ -1,9 +1,10 @@
 """Apply one layer to a root tree: ``python -m thawbox.images.unpack ROOT LIMIT < LAYER.tar``.
 
-The layer is an uncompressed OCI layer tar on standard input; its whiteouts are carried out, so that the tree stays
-flat. ``LIMIT`` is the number of bytes that may be used; each entry counts its size and 512 for itself. Device nodes
-are left out (sandboxes bring their own /dev), and so are extended attributes (a gVisor root holds none). Prints the
-bytes used. The tar is hostile; see ``confined`` for what holds it in.
+The layer is an uncompressed OCI layer tar on standard input. Its whiteouts are applied: the files that they name are
+removed. ``LIMIT`` is the number of bytes that the layer may use; each entry counts its size and 512 bytes. Device nodes
+are left out (sandboxes have their own /dev), and so are extended attributes (a gVisor root has none). Prints the bytes
+used. The tar is hostile; ``confined`` keeps it inside the tree. Source of the format: the OCI image specification,
+"Image Layer Filesystem Changeset".
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _HEADER = 512
 _CHUNK = 1024 * 1024
 _HEADER_ERROR: type[Exception] = cast(Any, tarfile).HeaderError
 _ENDS: tuple[type[Exception], ...] = (cast(Any, tarfile).EOFHeaderError, cast(Any, tarfile).EmptyHeaderError)
-"""How tarfile finds the end: a block of zeros, or nothing more."""
+"""tarfile raises these at the end of the archive: a block of zeros, or no more bytes."""
 _NO_ID = 2**32 - 1
-"""chown takes this for "leave as it is"."""
+"""For chown this means: do not change."""
 _LATEST = 2**33
-"""Times past this (year 2242) are nonsense and count as the epoch."""
+"""Times after this (year 2242) are replaced by the epoch."""
 
 
 class BadLayer(Exception):
@@ -41,7 +42,7 @@ class LayerTooBig(BadLayer):
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """tarfile takes a damaged header in the middle for the end of the archive; an image must not lose files so."""
+    """Raises an error for a damaged header. tarfile takes it for the end of the archive, and files would be lost."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> _StrictHeader:
@@ -54,7 +55,7 @@ class _StrictHeader(tarfile.TarInfo):
 
 
 class _Layer:
-    """One layer while it is applied: the paths that it made, for opaque folders and folder times."""
+    """One layer while it is applied. It remembers the paths that it made, for opaque folders and folder times."""
 
     def __init__(self, limit: int) -> None:
         self.used = 0
@@ -85,11 +86,11 @@ class _Layer:
         if name == ".wh..wh..opq":
             self._empty_lower(folder)
         elif name.startswith(".wh..wh."):
-            pass  # AUFS's own records
+            pass  # AUFS's metadata
         elif name.startswith(".wh."):
             hidden = name.removeprefix(".wh.")
             if hidden in ("", ".", ".."):
-                raise BadLayer(f"the whiteout {member.name!r} names nothing")
+                raise BadLayer(f"the whiteout {member.name!r} names no file")
             _remove(os.path.join(folder, hidden))
         else:
             self._make(archive, member, os.path.join(folder, name))
@@ -114,7 +115,7 @@ class _Layer:
             elif member.isfile():
                 self._write(archive, member, path)
             else:
-                return  # records of other tar dialects
+                return  # entries of other tar formats
         self._metadata(member, path)
         self._remember(path)
 
@@ -133,7 +134,7 @@ class _Layer:
     def _link_target(self, member: tarfile.TarInfo) -> str:
         parts = _parts(member.linkname)
         if not parts:
-            raise BadLayer(f"the hard link {member.name!r} names nothing")
+            raise BadLayer(f"the hard link {member.name!r} names no file")
         return os.path.join(_real("/" + "/".join(parts[:-1])), parts[-1])
 
     def _metadata(self, member: tarfile.TarInfo, path: str) -> None:
@@ -150,7 +151,7 @@ class _Layer:
             self._folder_times[path] = time_ns
 
     def _folder(self, parts: list[str]) -> str:
-        """The real path of an entry's folder, through the image's own symlinks; made if missing."""
+        """The real path of an entry's folder, with the image's symlinks resolved. It is made if it is missing."""
         wanted = "/" + "/".join(parts)
         if not os.path.isdir(wanted):
             path = "/"
@@ -170,7 +171,7 @@ class _Layer:
             path = os.path.dirname(path)
 
     def _empty_lower(self, folder: str) -> None:
-        """Remove what lower layers put into ``folder``; what this layer made stays, in whatever order it came."""
+        """Remove what lower layers put into ``folder``. What this layer has made stays."""
         with os.scandir(folder) as found:
             children = list(found)
         for child in children:
@@ -212,11 +213,11 @@ def _remove(path: str) -> None:
 
 
 def apply(layer: IO[bytes], limit: int) -> int:
-    """Apply ``layer`` to ``/``; gives the bytes used.
+    """Apply ``layer`` to ``/``. Returns the bytes used.
 
     Raises:
-        BadLayer: with what is wrong with it.
-        LayerTooBig: after ``limit`` bytes.
+        BadLayer: it is damaged or hostile; the message says how.
+        LayerTooBig: it needs more than ``limit`` bytes.
     """
     state = _Layer(limit)
     try:

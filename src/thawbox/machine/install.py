@@ -86,7 +86,7 @@ def _install_runsc(settings: Settings, layout: Layout, store: Store, report: Rep
     built = store.find_runsc(wanted)
     remark = "" if built is None else ", built before on this machine"
     stamp.unlink(missing_ok=True)
-    link_or_copy(built or build_runsc(store, report), target)
+    link_or_copy(built or asyncio.run(build_runsc(store, report)), target)
     stamp.write_text(wanted)
     return f"{target}{remark}"
 

@@ -68,7 +68,8 @@ def install_packages(packages: list[str]) -> None:
             f"there is no apt-get on this machine: install the counterparts of {' '.join(packages)} with its own "
             "package manager"
         )
-    # Another apt may be at work, such as the daily upgrade: wait for it up to 300 s.
+    # Another apt may be at work, such as the daily upgrade: wait for it up to 300 s. Not through ``processes``, which
+    # kills what it started when it is interrupted: apt ends in order by itself, on the terminal's Ctrl-C.
     apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-qq"]
     for arguments in (["update"], ["-y", "--no-install-recommends", "install", *packages]):
         done = subprocess.run(

@@ -25,18 +25,18 @@ def sources(module: Path = MODULE) -> str:
     )
 
 
-def build_runsc(store: Store, report: Callable[[str], None]) -> Path:
+async def build_runsc(store: Store, report: Callable[[str], None]) -> Path:
     """Build runsc and put it into the store, whose lock the caller holds; returns its path.
 
     Raises:
         RuntimeFault: there is no Go, or a source cannot be downloaded or built.
     """
-    go = provide_go(needed_version(MODULE / "go.mod"), store, report)
+    go = await provide_go(needed_version(MODULE / "go.mod"), store, report)
     report("building runsc from its pinned source: about 75 s on two cores, longer on the first run")
     with store.workspace() as workspace:
         module = shutil.copytree(MODULE, workspace / "module")
-        filters = go.run(module, "run", "-mod=readonly", "-trimpath", "./precompile")
+        filters = await go.run(module, "run", "-mod=readonly", "-trimpath", "./precompile")
         (module / "filters.go").write_text(filters)
         version = f"-s -w -X gvisor.dev/gvisor/runsc/version.version={_VERSION}"
-        go.run(module, "build", "-mod=readonly", "-trimpath", "-ldflags", version, "-o", "runsc", ".")
+        await go.run(module, "build", "-mod=readonly", "-trimpath", "-ldflags", version, "-o", "runsc", ".")
         return store.keep_runsc(sources(), module / "runsc")

@@ -27,6 +27,7 @@ from thawbox.node.container import Container
 from thawbox.node.containers import Node
 from thawbox.settings import Settings
 from thawbox.state import Layout
+from thawbox.util import atomic
 
 from .facts import machine_facts
 from .store import Store, open_store
@@ -84,7 +85,7 @@ async def run_selftest(settings: Settings) -> str:
     subject = _subject(settings)
     note, store = note_path(Layout(settings.state)), open_store(settings)
     if store.has_verdict(subject):
-        note.write_text(json.dumps(subject))
+        atomic.write_text(note, json.dumps(subject))
         return "passed before"
     with tempfile.TemporaryDirectory(prefix="thawbox-selftest-") as folder:
         own = settings.model_copy(
@@ -103,7 +104,7 @@ async def run_selftest(settings: Settings) -> str:
             await node.remove_leftovers(keep=())
             await node_open.close_node(node, keep=False)
     _keep_verdict(store, subject)
-    note.write_text(json.dumps(subject))
+    atomic.write_text(note, json.dumps(subject))
     return (
         f"{len(times)} thaws, {statistics.median(times):.0f} ms at the median, "
         f"{max(times):.0f} ms at the most"

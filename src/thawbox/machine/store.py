@@ -22,6 +22,7 @@ from pathlib import Path
 
 from thawbox.errors import RuntimeFault
 from thawbox.settings import Settings
+from thawbox.util import atomic
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _BUILT = "runsc-"
@@ -120,16 +121,7 @@ class Store:
         """
         path = self._verdict(subject)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        half_made = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        try:
-            descriptor = os.open(half_made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "w") as file:
-                json.dump(dict(subject), file)
-                file.flush()
-                os.fsync(file.fileno())
-            half_made.rename(path)
-        finally:
-            half_made.unlink(missing_ok=True)
+        atomic.write_text(path, json.dumps(dict(subject)), mode=0o600, durable=True)
 
     def _verdict(self, subject: Mapping[str, str]) -> Path:
         return self.folder / "verdicts" / f"{_short(json.dumps(dict(subject), sort_keys=True))}.json"
@@ -165,19 +157,15 @@ def _is_safe(status: os.stat_result, *, sticky: bool = False) -> bool:
 def link_or_copy(source: Path, target: Path) -> None:
     """Give ``source`` the second name ``target``, or copy it there if that is another file system; replaces a file of
     that name in one step."""
-    half_made = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
-    try:
+    with atomic.replacing(target) as unfinished:
         try:
-            os.link(source, half_made)
+            os.link(source, unfinished)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
                 raise
-            shutil.copy2(source, half_made)
-            with half_made.open("rb") as file:
-                os.fsync(file.fileno())
-        half_made.rename(target)
-    finally:
-        half_made.unlink(missing_ok=True)  # rename(2) keeps both names of one file
+            shutil.copy2(source, unfinished)
+            atomic.sync(unfinished)
+    atomic.discard(unfinished)  # rename(2) keeps both names of one file
 
 
 def _short(text: str) -> str:

@@ -2,7 +2,8 @@
 
 runsc restores a snapshot only into a container whose mounts, arguments, annotations, rlimits and capabilities equal
 those of the frozen one. Hostname, network namespace and bundle path may differ. So nothing else in here may depend on
-the sandbox. Source of the fields: the OCI runtime specification; of the annotations: gVisor, ``runsc/specutils``.
+the sandbox. Source of the fields: the OCI runtime specification; of the rest: gVisor,
+``runsc/specutils/restore.go`` and ``runsc/boot/mount_hints.go``.
 """
 
 from __future__ import annotations

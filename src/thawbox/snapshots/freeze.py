@@ -102,7 +102,7 @@ async def save_memory(
         folder.parent.mkdir(exist_ok=True, mode=0o700)
         half_made.rename(folder)
     except OSError as error:  # a full disk, or a runtime that says it wrote what is not there
-        if full_disk.is_meant(error):
+        if full_disk.is_full_disk(error):
             raise MachineDiskFull from error
         raise RuntimeFault(f"the memory of {container.id} is not on disk: {error}") from error
     finally:

@@ -1,4 +1,4 @@
-"""What a template is: recipes, the dialects that they come in, and the archives that COPY steps use.
+"""What a template is made from: recipes, the dialects of build requests, and the archives of COPY steps.
 
-Pure functions from untrusted input to frozen values; nothing here touches a sandbox or the database.
+Pure functions turn untrusted input into frozen values. Nothing here touches a sandbox or the database.
 """

@@ -1,6 +1,6 @@
-"""What a COPY step copies: checking an uploaded tar.gz, naming its content, streaming it into a sandbox.
+"""The files of a COPY step: checks an uploaded tar.gz, digests its content, streams it into a sandbox.
 
-An archive is never unpacked here. ``tarwalk`` guarantees what its members can be (contract C.2).
+Nothing here unpacks an archive. ``tarwalk`` guarantees what its members can be.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import IO
 from thawbox.errors import InternalFault, InvalidTemplate, UserError
 from thawbox.settings import Settings
 
-from .fields import shown
+from .fields import quoted
 from .names import relative_name
 from .recipe import CopyStep
 from .tarwalk import CHUNK, Kind, Member, members
@@ -33,31 +33,32 @@ class ArchiveReport:
     unpacked_bytes: int
     """Content of all files, hard links counted in full."""
     outside_context: bool
-    """Names began with ``../``: a client packed an absolute source."""
+    """Whether names began with ``../``. Clients pack absolute sources so."""
     top_level: tuple[tuple[str, bool], ...]
-    """Members without an ancestor member, as (name, is a folder), in the archive's order."""
+    """Members that lie in no other member, as (name, whether it is a folder), in the archive's order."""
     link_targets: frozenset[str]
-    """Files that later hard links name."""
+    """Names of the files that later hard links refer to."""
     digest: str
     """``content_digest`` of the archive."""
 
 
 def check_archive(path: Path, *, settings: Settings) -> ArchiveReport:
-    """Read the tar.gz at ``path`` once from end to end, and say what is in it.
+    """Read the tar.gz at ``path`` once from beginning to end, and report what is in it.
 
     Raises:
-        UserError: not a sound tar.gz, or an entry that could do harm; names it (contract C.2).
-        TooLarge: more than ``settings.upload_unpacked_max_bytes``, too many entries, or a bomb.
+        UserError: it is not an intact tar.gz, or an entry could do harm; the message names the entry.
+        TooLarge: it unpacks to more than ``settings.upload_unpacked_max_bytes``, has too many entries, or is a
+            decompression bomb.
     """
     return _report(members(path, max_bytes=settings.upload_unpacked_max_bytes))
 
 
 def content_digest(path: Path) -> str:
-    """sha256 (hex) over what the tar.gz at ``path`` would copy.
+    """The sha256 (64 hex digits) of what the tar.gz at ``path`` would copy.
 
-    Per member the name, kind, mode, link target and content; not order, times or owners, so the same files
-    packed by another machine are the same. Of several members with one name the last counts; a hard link is a
-    file.
+    It covers the name, kind, mode, link target and content of each member. It ignores order, times and owners, so
+    the same files packed on another machine have the same digest. If several members have one name, the last one
+    counts. A hard link counts as a file.
 
     Raises:
         UserError, TooLarge: as ``check_archive``.
@@ -66,12 +67,12 @@ def content_digest(path: Path) -> str:
 
 
 def check_step_sources(report: ArchiveReport, step: CopyStep) -> None:
-    """Whether this archive can be what ``step`` names.
+    """Check that this archive can hold the sources that ``step`` names.
 
     Raises:
-        InvalidTemplate: it is empty, or its names leave the context though the step's sources do not.
+        InvalidTemplate: it is empty, or its names leave the context although the step's sources do not.
     """
-    sources = shown(", ".join(step.sources))
+    sources = quoted(", ".join(step.sources))
     if not report.entries:
         raise InvalidTemplate(f"copy {sources}: the uploaded archive is empty; check that the source exists")
     if report.outside_context and not all(source.startswith("/") for source in step.sources):
@@ -83,8 +84,9 @@ def check_step_sources(report: ArchiveReport, step: CopyStep) -> None:
 def open_plain_tar(path: Path, report: ArchiveReport) -> Iterator[bytes]:
     """The checked archive as an uncompressed tar, in pieces of 256 KiB (the last may be shorter).
 
-    Clean names, uid and gid 0, only folders, files and symlinks: hard links arrive as files. Memory stays
-    small; content that is linked to waits in an unnamed temporary file. Close the iterator if you stop early.
+    The tar has clean names, uid and gid 0, and only folders, files and symlinks: hard links become files. Files that
+    hard links refer to are kept in an unnamed temporary file, so little memory is needed. Close the iterator if you
+    stop early.
 
     Raises:
         UserError, TooLarge: the file is not what ``report`` was made from.
@@ -93,9 +95,10 @@ def open_plain_tar(path: Path, report: ArchiveReport) -> Iterator[bytes]:
 
 
 def single_file_tar(files: Sequence[tuple[str, Path]]) -> Iterator[bytes]:
-    """Files uploaded one by one, as (relative path, where its content lies), as the same kind of tar.
+    """Files that were uploaded one by one, as a tar like that of ``open_plain_tar``.
 
-    Mode 0644, time 0: the uploads carry neither.
+    ``files`` holds pairs of the relative path and the file with its content. Modes are 0644 and times 0, because the
+    uploads carry neither.
 
     Raises:
         UserError: a path is absolute or leaves the context.
@@ -105,7 +108,7 @@ def single_file_tar(files: Sequence[tuple[str, Path]]) -> Iterator[bytes]:
 
 
 def files_digest(files: Sequence[tuple[str, Path]]) -> str:
-    """``content_digest`` for what ``single_file_tar`` makes of ``files``."""
+    """The ``content_digest`` (64 hex digits) of the tar that ``single_file_tar`` makes of ``files``."""
     lines: dict[str, bytes] = {}
     for name, path in files:
         clean = _file_name(name)
@@ -126,7 +129,7 @@ def _report(walk: Iterable[tuple[Member, Iterator[bytes]]]) -> ArchiveReport:
         entries += 1
         if climbs is not None and climbs != member.climbs:
             raise UserError(
-                f"Entry {shown(member.name)} and others begin with different numbers of '../'; "
+                f"Entry {quoted(member.name)} and others begin with different numbers of '../'; "
                 "pack sources inside and outside the context separately"
             )
         climbs = member.climbs
@@ -169,8 +172,8 @@ def _has_ancestor(name: str, known: dict[str, bool]) -> bool:
 
 
 def _line(name: str, kind: Kind, mode: int, target: str, digest: str) -> bytes:
-    """What the digest sees of one member, itself hashed so that many long names stay small."""
-    # A symlink's own mode means nothing, and machines disagree about it.
+    """One member's part of the digest. It is hashed itself, so that many long names need little memory."""
+    # The mode of a symlink has no effect, and differs between systems.
     line = json.dumps([name, kind.value, 0 if kind is Kind.SYMLINK else mode, target, digest])
     return hashlib.sha256(line.encode()).digest()
 
@@ -189,7 +192,9 @@ def _plain_pieces(path: Path, link_targets: frozenset[str]) -> Iterator[bytes]:
             yield _header(member)
             if member.kind is Kind.HARD_LINK:
                 if member.target not in places:
-                    raise UserError(f"The archive changed: {shown(member.target)} was not linked to before")
+                    raise UserError(
+                        f"The archive changed: {quoted(member.target)} was not linked to before; upload it again"
+                    )
                 start, size = places[member.name] = places[member.target]
                 yield from _kept(kept, start, size)
             elif member.name in link_targets and member.kind is Kind.FILE:
@@ -220,7 +225,7 @@ def _file_pieces(files: list[tuple[str, Path]]) -> Iterator[bytes]:
             while left:
                 piece = content.read(min(CHUNK, left))
                 if not piece:
-                    raise InternalFault(f"the upload of {shown(name)} got shorter while it was read")
+                    raise InternalFault(f"the uploaded file {quoted(name)} became shorter while it was read")
                 left -= len(piece)
                 yield piece
             yield _padding(size)
@@ -228,9 +233,9 @@ def _file_pieces(files: list[tuple[str, Path]]) -> Iterator[bytes]:
 
 
 def _file_name(name: str) -> str:
-    clean, climbs = relative_name(name, f"The uploaded path {shown(name)}")
+    clean, climbs = relative_name(name, f"The uploaded path {quoted(name)}")
     if climbs or clean == ".":
-        raise UserError(f"The uploaded path {shown(name)} is not inside the context; use a relative path")
+        raise UserError(f"The uploaded path {quoted(name)} is not inside the context; use a relative path")
     return clean
 
 
@@ -254,7 +259,7 @@ _END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 def _in_chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """``pieces`` in chunks of exactly 256 KiB, but for the last."""
+    """``pieces``, joined and cut into chunks of exactly 256 KiB; the last may be shorter."""
     buffer = bytearray()
     for piece in pieces:
         buffer += piece

@@ -1,4 +1,4 @@
-"""Recipes as JSON: to keep them, and to name steps in cache keys."""
+"""Recipes as JSON, to store them and to identify steps in cache keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .recipe import (
 )
 
 FORMAT = 1
-"""Version of the stored form; a reader refuses every other."""
+"""Version of the stored form. ``recipe_from_json`` refuses every other version."""
 
 _KINDS: dict[str, type[AnyStep]] = {
     "run": RunStep,
@@ -38,7 +38,7 @@ _NAMES = {cls: name for name, cls in _KINDS.items()}
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
-    """A JSON object that holds all of ``recipe`` but its credentials."""
+    """``recipe`` as a JSON object, without its credentials."""
     ready = recipe.ready
     return {
         "format": FORMAT,
@@ -62,7 +62,7 @@ def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
     """The recipe that ``recipe_to_json`` wrote; its credentials are None.
 
     Raises:
-        ValueError: another version of the format.
+        ValueError: ``data`` has another version of the format.
     """
     if data.get("format") != FORMAT:
         raise ValueError(f"recipe of format {data.get('format')!r}, expected {FORMAT}")
@@ -75,20 +75,20 @@ def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
 
 
 def credentials_to_json(credentials: RegistryCredentials) -> dict[str, Any]:
-    """Credentials in the clear; whoever stores this encrypts it."""
+    """Credentials as a JSON object in clear text. The caller must encrypt it before it stores it."""
     return _plain(credentials)
 
 
 def credentials_from_json(data: Mapping[str, Any]) -> RegistryCredentials:
-    """What ``credentials_to_json`` wrote."""
+    """The credentials that ``credentials_to_json`` wrote."""
     return RegistryCredentials(**data)
 
 
 def canonical_step(step: AnyStep) -> str:
-    """The one spelling of what ``step`` does, for cache keys.
+    """What ``step`` does, as one canonical JSON text, for cache keys.
 
-    Leaves out whether the cache may be used, and the client's name for copied files: their content is what
-    counts, and whoever makes the key adds it.
+    It leaves out whether the cache may be used, and the client's name for copied files. The caller adds the digest of
+    the files' content to the key instead.
     """
     data = _step_to_json(step)
     data.pop("skip_cache")

@@ -1,4 +1,7 @@
-"""A build request in any dialect, to one recipe (contract C.1)."""
+"""Turns a build request in any dialect into one recipe.
+
+Who speaks which: docs/reference/compatibility/templates-build.md#dialects.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +15,30 @@ from . import fields, steps
 from .recipe import AnyStep, CmdStep, ReadyCheck, ReadyKind, Recipe, RegistryCredentials
 
 NO_FROM = "Template must start with a FROM step"
-"""SEED-B, word for word."""
+"""The published documentation's text, word for word."""
 NO_FROM_IMAGE = 'from_image is required; name the base image, for example "from_image": "python:3.11"'
 
 DEFAULTS = {"cpu": 2, "memory": 2048, "diskGB": 10}
-"""What a request gets that names no resources (SEED-B)."""
+"""The resources of a template whose request names none, as published."""
 
 CREDENTIAL_KINDS = ("basic", "github", "gitlab", "ecr", "gcr")
 MAX_READY_MS = 3_600_000
 MAX_WARM = 50
-"""Most modules that a recipe may name to be imported before the freeze."""
+"""The most modules that a recipe may list in ``warm``."""
 
 
 def parse_recipe(body: object, *, settings: Settings) -> Recipe:
-    """The recipe that ``body``, the decoded JSON of ``POST /v1/templates/build``, asks for.
+    """The recipe for ``body``, the decoded JSON of ``POST /v1/templates/build``.
 
-    Takes the six dialects of contract C.1, also mixed. Unknown fields are ignored (A.1); null is absent.
+    All dialects are understood, also mixed in one request. Unknown fields are ignored, and null counts as absent:
+    clients send both. ``settings`` bounds resources and the number of steps.
 
     Raises:
-        InvalidTemplate: anything is wrong; one sentence with the step, the field, the value and the remedy.
+        InvalidTemplate: anything is wrong; one sentence names the step, the field, the value and the remedy.
     """
     if not isinstance(body, dict):
         raise InvalidTemplate(
-            f'The request body must be a JSON object like {{"alias": "…"}}, not {fields.shown(body)}'
+            f'The request body must be a JSON object like {{"alias": "…"}}, not {fields.quoted(body)}'
         )
     name = fields.agreed(body, ("name", "alias"), fields.template_name)
     if name is None:
@@ -62,25 +66,25 @@ def parse_recipe(body: object, *, settings: Settings) -> Recipe:
 
 
 def _listed_steps(body: Mapping[str, object], settings: Settings) -> list[tuple[str, dict[str, object], str]]:
-    """Of every step: the type in lower case, the step itself, and the words that begin its errors."""
+    """For every step: its type in lower case, the step itself, and the words that begin its error messages."""
     raw_steps = body.get("steps")
     if raw_steps is None:
         return []
     if not isinstance(raw_steps, list):
-        raise InvalidTemplate(f"steps must be a list, not {fields.shown(raw_steps)}")
+        raise InvalidTemplate(f"steps must be a list, not {fields.quoted(raw_steps)}")
     if len(raw_steps) > settings.max_steps:
         raise InvalidTemplate(f"steps has {len(raw_steps)} entries; at most {settings.max_steps} are allowed")
     listed = []
     for number, raw in enumerate(raw_steps, start=1):
         if not isinstance(raw, dict):
             raise InvalidTemplate(
-                f'Step {number} must be an object like {{"type": "run", …}}, not {fields.shown(raw)}'
+                f'Step {number} must be an object like {{"type": "run", …}}, not {fields.quoted(raw)}'
             )
         kind = raw.get("type")
         known = isinstance(kind, str) and kind.lower() in steps.STEP_TYPES
         if not known:
-            said = "type is missing" if kind is None else f"type {fields.shown(kind)} is unknown"
-            raise InvalidTemplate(f"Step {number}: {said}; use one of {', '.join(steps.STEP_TYPES)}")
+            problem = "type is missing" if kind is None else f"type {fields.quoted(kind)} is unknown"
+            raise InvalidTemplate(f"Step {number}: {problem}; use one of {', '.join(steps.STEP_TYPES)}")
         listed.append((str(kind).lower(), raw, f"Step {number} ({str(kind).lower()}): "))
     return listed
 
@@ -88,7 +92,7 @@ def _listed_steps(body: Mapping[str, object], settings: Settings) -> list[tuple[
 def _base_image(
     body: Mapping[str, object], listed: list[tuple[str, dict[str, object], str]]
 ) -> tuple[str, bool]:
-    """The base image (rules 1, 5, 6), and whether its FROM step asks to skip the cache."""
+    """The base image, from any field that can name it, and whether its FROM step skips the cache."""
     named = fields.agreed(body, ("from_image", "base_image"), fields.image)
     froms = [(index, raw, where) for index, (kind, raw, where) in enumerate(listed) if kind == "from"]
     if len(froms) > 1:
@@ -103,14 +107,14 @@ def _base_image(
         raise InvalidTemplate(f"{NO_FROM}; move step {index + 1} to the front")
     if named is not None and named != image:
         raise InvalidTemplate(
-            f"{where}image {fields.shown(image)} differs from from_image {fields.shown(named)}; "
+            f"{where}image {fields.quoted(image)} differs from from_image {fields.quoted(named)}; "
             "send only one of them"
         )
     return image, steps.skip_cache(raw, where)
 
 
 def _cpu(body: Mapping[str, object], settings: Settings) -> int:
-    """Cores, from ``cpu`` or from ``cpu_milli`` rounded up (rule 4)."""
+    """Whole cores, from ``cpu`` or from ``cpu_milli`` rounded up."""
     cpu = fields.agreed(body, ("cpu",), lambda value, what: fields.whole(value, what, 1, settings.max_cpu))
     milli = fields.agreed(
         body, ("cpu_milli",), lambda value, what: fields.whole(value, what, 0, settings.max_cpu * 1000)
@@ -123,12 +127,12 @@ def _cpu(body: Mapping[str, object], settings: Settings) -> int:
 
 def _amount(body: Mapping[str, object], names: tuple[str, ...], low: int, high: int) -> int:
     found = fields.agreed(body, names, lambda value, what: fields.whole(value, what, low, high))
-    # An operator may allow less than the seed's default.
+    # An operator may allow less than the default.
     return found if found is not None else min(DEFAULTS[names[0]], high)
 
 
 def _start_cmd(body: Mapping[str, object], parsed: tuple[AnyStep, ...]) -> str | None:
-    """The start command: named, else the last CMD step's; blank text counts as absent."""
+    """The start command: the field's, else that of the last CMD step. Blank text counts as absent."""
     named = fields.agreed(body, ("startCmd", "start_cmd"), fields.text)
     if named and named.strip():
         return named
@@ -137,17 +141,17 @@ def _start_cmd(body: Mapping[str, object], parsed: tuple[AnyStep, ...]) -> str |
 
 
 def _ready(value: object, what: str) -> ReadyCheck:
-    """A ready check (contract C.5); plain text is a command."""
+    """A ready check; plain text is a command."""
     if isinstance(value, str):
         return ReadyCheck(kind=ReadyKind.COMMAND, target=fields.filled(value, what))
     if not isinstance(value, dict):
         raise InvalidTemplate(
-            f'{what} must be an object like {{"type": "port", "port": 8000}}, not {fields.shown(value)}'
+            f'{what} must be an object like {{"type": "port", "port": 8000}}, not {fields.quoted(value)}'
         )
     kind = value.get("type")
     if not isinstance(kind, str) or kind.lower() not in set(ReadyKind):
-        said = "is missing" if kind is None else f"{fields.shown(kind)} is unknown"
-        raise InvalidTemplate(f"{what}.type {said}; use one of {', '.join(ReadyKind)}")
+        problem = "is missing" if kind is None else f"{fields.quoted(kind)} is unknown"
+        raise InvalidTemplate(f"{what}.type {problem}; use one of {', '.join(ReadyKind)}")
     ready = ReadyKind(kind.lower())
     times: dict[str, Any] = {}
     for name in ("timeout", "interval"):
@@ -188,15 +192,15 @@ def _warm(value: object, what: str) -> tuple[str, ...]:
 
 
 def _credentials(value: object, what: str) -> RegistryCredentials:
-    """How to log in at the registry (rule 7). No error text ever shows a value but the type."""
+    """How to log in at the registry. Error messages show no value except the type."""
     if not isinstance(value, dict):
         raise InvalidTemplate(
             f'{what} must be an object like {{"type": "basic", "username": "…", "password": "…"}}'
         )
     kind = value.get("type")
     if not isinstance(kind, str) or kind.lower() not in CREDENTIAL_KINDS:
-        said = "is missing" if kind is None else f"{fields.shown(kind)} is unknown"
-        raise InvalidTemplate(f"{what}.type {said}; use one of {', '.join(CREDENTIAL_KINDS)}")
+        problem = "is missing" if kind is None else f"{fields.quoted(kind)} is unknown"
+        raise InvalidTemplate(f"{what}.type {problem}; use one of {', '.join(CREDENTIAL_KINDS)}")
     username, password, token = (
         _secret(value.get(key), f"{what}.{key}") for key in ("username", "password", "token")
     )

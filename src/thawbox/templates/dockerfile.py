@@ -1,7 +1,8 @@
-"""A Dockerfile, to the body of a build request.
+"""Turns a Dockerfile into the body of a build request.
 
 Supported: FROM, ARG, RUN (shell, exec and heredoc form), COPY (also JSON form, ``--chown``, ``--chmod``),
-ENV, WORKDIR, USER, CMD. LABEL, EXPOSE and MAINTAINER are ignored with a warning. The rest is refused by name.
+ENV, WORKDIR, USER, CMD. LABEL, EXPOSE and MAINTAINER are ignored with a warning. Every other instruction is an error
+that names it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from . import fields, words
 from .instructions import Instruction, cut, escape_of, refuse
 
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""What $PATH stands for until the Dockerfile sets it: the base image's own is not known here."""
+"""The value of $PATH until the Dockerfile sets it. The base image's own value is not known here."""
 
 _IGNORED = {"LABEL", "EXPOSE", "MAINTAINER"}
 _REFUSED = {
@@ -36,7 +37,8 @@ _PLATFORM_ARGS = {a + b for a in ("TARGET", "BUILD") for b in ("PLATFORM", "OS",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedDockerfile:
-    """``body`` is a build request without a name; ``warnings`` say what was ignored, one sentence each."""
+    """``body`` is a build request without a name. Each of ``warnings`` is a sentence about something that was ignored
+    or assumed."""
 
     body: dict[str, Any]
     warnings: tuple[str, ...] = ()
@@ -57,18 +59,20 @@ class _State:
 
     @property
     def values(self) -> dict[str, str]:
-        """Variables in force: ENV always beats ARG."""
+        """Variables and their values at this point. ENV takes precedence over ARG."""
         return self.before_from if self.image is None else {"PATH": USUAL_PATH, **self.args, **self.env}
 
 
 def parse_dockerfile(text: str, *, build_args: Mapping[str, str]) -> ParsedDockerfile:
-    """The build request (D2 dialect of contract C.1, without ``name``) that ``text`` describes.
+    """The build request (with ``from_image``, without ``name``) that ``text`` describes.
 
-    ENV and ARG values are put in, so every step is plain. As in Docker, ARG values reach RUN as environment
-    variables (an ``export`` in front of the command) and stay out of the image.
+    The values of ENV and ARG are filled in, so no step of the result contains a variable of the Dockerfile. As in
+    Docker, RUN gets ARG values as environment variables (an ``export`` in front of the command), and they do not
+    become part of the image. ``build_args`` gives values to ARG.
 
     Raises:
-        InvalidTemplate: not a Dockerfile, or something that is not supported; with line number and remedy.
+        InvalidTemplate: it is not a Dockerfile, or uses something that is not supported; the message has the line
+            number and the remedy.
     """
     state = _State(escape=escape_of(text), build_args=build_args)
     for instruction in cut(text, state.escape):
@@ -82,7 +86,7 @@ def parse_dockerfile(text: str, *, build_args: Mapping[str, str]) -> ParsedDocke
         state.steps.append(state.cmd)
     for name in sorted(set(build_args) - state.declared):
         state.warnings.append(
-            f"Build argument {fields.shown(name)} is not declared by any ARG and was not used"
+            f"Build argument {fields.quoted(name)} is not declared by any ARG and was not used"
         )
     return ParsedDockerfile(
         body={"from_image": state.image, "steps": state.steps}, warnings=tuple(state.warnings)
@@ -97,7 +101,7 @@ def _apply(instruction: Instruction, state: _State) -> None:
         state.warnings.append(f"Dockerfile line {line}: {name} is ignored")
         return
     if name not in _APPLY:
-        raise refuse(line, f"{fields.shown(name)} is not an instruction; use {', '.join(sorted(_APPLY))}")
+        raise refuse(line, f"{fields.quoted(name)} is not an instruction; use {', '.join(sorted(_APPLY))}")
     if not instruction.value:
         raise refuse(line, f"{name} is empty; give it a value or remove it")
     if state.image is None and name not in {"FROM", "ARG"}:
@@ -114,7 +118,7 @@ def _from(instruction: Instruction, state: _State) -> None:
         raise refuse(instruction.line, f"FROM {flag} is not supported; leave it out")
     if not (len(parts) == 1 or (len(parts) == 3 and parts[1].lower() == "as")):
         raise refuse(
-            instruction.line, f"FROM {fields.shown(instruction.value)} is not an image; write FROM NAME:TAG"
+            instruction.line, f"FROM {fields.quoted(instruction.value)} is not an image; write FROM NAME:TAG"
         )
     state.image = fields.image(_expand(parts[0], instruction, state), instruction.where)
 
@@ -126,7 +130,7 @@ def _arg(instruction: Instruction, state: _State) -> None:
         name = words.expand(raw_name, {}, state.escape)
         if not (name.isascii() and name.isidentifier()):
             raise refuse(
-                instruction.line, f"ARG {fields.shown(name)} is not a name; use letters, digits and '_'"
+                instruction.line, f"ARG {fields.quoted(name)} is not a name; use letters, digits and '_'"
             )
         state.declared.add(name)
         if name in state.build_args:
@@ -144,12 +148,12 @@ def _env(instruction: Instruction, state: _State) -> None:
     parts = words.split(instruction.value, state.escape)
     if "=" in parts[0]:
         if odd := next((part for part in parts if "=" not in part), None):
-            raise refuse(instruction.line, f'ENV {fields.shown(odd)} has no "="; put the value in quotes')
+            raise refuse(instruction.line, f'ENV {fields.quoted(odd)} has no "="; put the value in quotes')
         pairs = [(name, value) for name, _, value in (part.partition("=") for part in parts)]
     else:
         name, value = parts[0], instruction.value[len(parts[0]) :].strip()
         if not value:
-            raise refuse(instruction.line, f"ENV {fields.shown(name)} has no value; write ENV NAME=value")
+            raise refuse(instruction.line, f"ENV {fields.quoted(name)} has no value; write ENV NAME=value")
         pairs = [(name, value)]
     # All values of one line see the variables as they were before it.
     variables = {
@@ -179,7 +183,7 @@ def _run(instruction: Instruction, state: _State) -> None:
 
 
 def _with_heredoc(instruction: Instruction, command: str) -> str:
-    """A heredoc that is the whole RUN is a script; behind a command the shell reads it."""
+    """The command line for a RUN with a heredoc. If the heredoc is all of it, its body is the script."""
     body = instruction.heredoc or ""
     terminator = next(words.heredocs(command))[0]
     if not re.fullmatch(r"[0-9]*<<\S+", command):
@@ -238,8 +242,8 @@ def _copy(instruction: Instruction, state: _State) -> None:
     state.steps.append({"type": "copy", "src": paths[:-1], "dest": paths[-1], **options})
 
 
-class _Noticing(dict[str, str]):
-    """Variables that remember who was asked for in vain."""
+class _RecordingDict(dict[str, str]):
+    """Variables by name. It records in ``missed`` which missing names were looked up."""
 
     missed: set[str]
 
@@ -250,8 +254,8 @@ class _Noticing(dict[str, str]):
 
 
 def _expand(text: str, instruction: Instruction, state: _State) -> str:
-    """``text`` with its variables; warns of each without a value, since the base image's are not known."""
-    values = _Noticing(state.values)
+    """``text`` with its variables filled in. Warns of those without a value: the base image's are not known."""
+    values = _RecordingDict(state.values)
     values.missed = set()
     result = words.expand(text, values, state.escape)
     for name in sorted(values.missed):
@@ -264,7 +268,7 @@ def _expand(text: str, instruction: Instruction, state: _State) -> str:
 
 
 def _flags(value: str) -> tuple[list[str], str]:
-    """The leading ``--name[=value]`` words, and the rest."""
+    """The leading words of the form ``--name[=value]``, and the rest of the text."""
     flags = []
     while value.startswith("--"):
         flag, _, value = value.partition(" ")
@@ -274,13 +278,13 @@ def _flags(value: str) -> tuple[list[str], str]:
 
 
 def _command(value: str) -> str:
-    """A shell line as it stands; the exec form as a shell line of the same meaning."""
+    """The shell line for ``value``: unchanged, or made from the exec form (a JSON list)."""
     listed = _json_list(value)
     return value if listed is None else shlex.join(listed)
 
 
 def _json_list(value: str) -> list[str] | None:
-    """The JSON form. What only looks like it is a shell line to Docker, and so it is here."""
+    """The list, if ``value`` is a JSON list of texts. Anything else is a shell line, as in Docker."""
     try:
         listed = json.loads(value) if value.startswith("[") else None
     except (ValueError, RecursionError):

@@ -1,8 +1,7 @@
 """Checks for single values of a build request: text, numbers, paths, names.
 
-Every check takes the value and ``what``: the words that name it in the error ("Step 2 (run): command"). Each
-either gives back a clean value or raises ``InvalidTemplate`` with one sentence. Nothing here raises anything
-else, whatever JSON value comes in.
+Every check takes the value and ``what``, the words that name it in the error ("Step 2 (run): command"). It returns the
+clean value, or raises ``InvalidTemplate`` with one sentence. No JSON value makes it raise anything else.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from thawbox.errors import InvalidTemplate
 T = TypeVar("T")
 
 MAX_COMMAND_BYTES = 128 * 1024 - 1
-"""Longest command line or environment value: execve takes 128 KiB per string, with its closing NUL."""
+"""The longest command line or environment value. Linux's execve(2) takes 128 KiB per string, closing NUL included."""
 MAX_PATH_BYTES = 4095
 MAX_NAME_BYTES = 255
-"""Longest component of a path."""
+"""The longest component of a path (NAME_MAX of Linux)."""
 MAX_ID = 2**32 - 2
-"""Largest user or group id; the one above means "none" to the kernel."""
+"""The largest user or group id. The next one, 2**32 - 1, means "no change" to the kernel (chown(2))."""
 
 _SHOWN = 60
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -52,8 +51,8 @@ _IMAGE = re.compile(
 MAX_IMAGE_BYTES = 512
 
 
-def shown(value: object) -> str:
-    """``value`` for an error message: one line, short, always encodable."""
+def quoted(value: object) -> str:
+    """``value`` for an error message: one short line that can always be encoded as UTF-8."""
     if isinstance(value, str):
         cut = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
         return json.dumps(cut, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
@@ -67,7 +66,7 @@ def shown(value: object) -> str:
 
 
 def present(mapping: Mapping[str, object], *names: str) -> tuple[str, object] | None:
-    """The first of ``names`` that is there and not null, with its value."""
+    """The first of ``names`` that ``mapping`` has and that is not null, with its value; None without one."""
     for name in names:
         value = mapping.get(name)
         if value is not None:
@@ -82,10 +81,10 @@ def agreed(
     *,
     where: str = "",
 ) -> T | None:
-    """The checked value of whichever of ``names`` is there; None if none is.
+    """The checked value of a field that has several spellings, ``names``; None if the field is absent.
 
     Raises:
-        InvalidTemplate: two spellings of the same field disagree.
+        InvalidTemplate: two spellings have different values, or ``check`` refuses the value.
     """
     found = [(name, check(mapping[name], where + name)) for name in names if mapping.get(name) is not None]
     if not found:
@@ -98,24 +97,26 @@ def agreed(
 
 
 def text(value: object, what: str, *, max_bytes: int = MAX_COMMAND_BYTES) -> str:
-    """Text that is UTF-8, free of NUL and at most ``max_bytes`` long; may be empty."""
+    """Text without NUL that can be encoded as UTF-8 in at most ``max_bytes``; it may be empty."""
     if not isinstance(value, str):
-        raise InvalidTemplate(f"{what} must be text, not {shown(value)}; put it in quotes")
+        raise InvalidTemplate(f"{what} must be text, not {quoted(value)}; put it in quotes")
     if "\0" in value:
-        raise InvalidTemplate(f"{what} contains a NUL byte: {shown(value)}; remove it")
+        raise InvalidTemplate(f"{what} contains a NUL byte: {quoted(value)}; remove it")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise InvalidTemplate(
-            f"{what} is not valid UTF-8: {shown(value)}; remove the lone surrogate"
+            f"{what} is not valid UTF-8: {quoted(value)}; remove the lone surrogate"
         ) from None
     if size > max_bytes:
-        raise InvalidTemplate(f"{what} is {size} bytes long, {shown(value)}; at most {max_bytes} are allowed")
+        raise InvalidTemplate(
+            f"{what} is {size} bytes long, {quoted(value)}; at most {max_bytes} are allowed"
+        )
     return value
 
 
 def filled(value: object, what: str, *, max_bytes: int = MAX_COMMAND_BYTES) -> str:
-    """Like ``text``, with something in it besides white space."""
+    """Like ``text``, but with at least one character that is not white space."""
     clean = text(value, what, max_bytes=max_bytes)
     if not clean.strip():
         raise InvalidTemplate(f"{what} is empty; give it a value or leave the step out")
@@ -123,54 +124,54 @@ def filled(value: object, what: str, *, max_bytes: int = MAX_COMMAND_BYTES) -> s
 
 
 def path(value: object, what: str) -> str:
-    """A path that a Linux file system takes, absolute or relative."""
+    """A path that a Linux file system accepts, absolute or relative."""
     clean = filled(value, what, max_bytes=MAX_PATH_BYTES)
     if _CONTROL.search(clean):
-        raise InvalidTemplate(f"{what} contains a control character: {shown(clean)}; remove it")
+        raise InvalidTemplate(f"{what} contains a control character: {quoted(clean)}; remove it")
     if any(len(part.encode()) > MAX_NAME_BYTES for part in clean.split("/")):
         raise InvalidTemplate(
-            f"{what} has a part of more than {MAX_NAME_BYTES} bytes: {shown(clean)}; shorten it"
+            f"{what} has a part of more than {MAX_NAME_BYTES} bytes: {quoted(clean)}; shorten it"
         )
     return clean
 
 
 def whole(value: object, what: str, low: int, high: int) -> int:
-    """A whole number from ``low`` to ``high``. true, 1.0 and "1" are none."""
+    """A whole number from ``low`` to ``high``. ``true``, ``1.0`` and ``"1"`` are refused."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidTemplate(f"{what} must be a whole number, not {shown(value)}; use {low} to {high}")
+        raise InvalidTemplate(f"{what} must be a whole number, not {quoted(value)}; use {low} to {high}")
     if not low <= value <= high:
-        raise InvalidTemplate(f"{what} is {shown(value)}, out of range; use {low} to {high}")
+        raise InvalidTemplate(f"{what} is {quoted(value)}, out of range; use {low} to {high}")
     return value
 
 
 def flag(value: object, what: str) -> bool:
-    """true or false."""
+    """``true`` or ``false``."""
     if not isinstance(value, bool):
-        raise InvalidTemplate(f"{what} must be true or false, not {shown(value)}")
+        raise InvalidTemplate(f"{what} must be true or false, not {quoted(value)}")
     return value
 
 
 def texts(value: object, what: str, *, most: int = 1000) -> list[str]:
-    """A list of texts (``text``), possibly empty."""
+    """A list of at most ``most`` texts (``text``); it may be empty."""
     if not isinstance(value, list):
-        raise InvalidTemplate(f"{what} must be a list of texts, not {shown(value)}")
+        raise InvalidTemplate(f"{what} must be a list of texts, not {quoted(value)}")
     if len(value) > most:
         raise InvalidTemplate(f"{what} has {len(value)} entries; at most {most} are allowed")
     return [text(item, f"{what}[{index}]") for index, item in enumerate(value)]
 
 
 def template_name(value: object, what: str) -> str:
-    """A template's alias (``ids``)."""
+    """A template's name (``ids.TEMPLATE_NAME``)."""
     clean = text(value, what)
     if not ids.TEMPLATE_NAME.fullmatch(clean):
         raise InvalidTemplate(
-            f"{what} {shown(clean)} is not a template name; use 1 to 63 letters, digits, '.', '_' or '-', "
+            f"{what} {quoted(clean)} is not a template name; use 1 to 63 letters, digits, '.', '_' or '-', "
             "beginning with a letter or digit"
         )
     if clean.isdigit():
-        raise InvalidTemplate(f"{what} {shown(clean)} is all digits like a template id; add a letter")
+        raise InvalidTemplate(f"{what} {quoted(clean)} is all digits like a template id; add a letter")
     if clean in ids.RESERVED_TEMPLATE_NAMES:
-        raise InvalidTemplate(f"{what} {shown(clean)} is reserved; choose another name")
+        raise InvalidTemplate(f"{what} {quoted(clean)} is reserved; choose another name")
     return clean
 
 
@@ -179,7 +180,7 @@ def image(value: object, what: str) -> str:
     clean = text(value, what)
     if len(clean) > MAX_IMAGE_BYTES or not _IMAGE.fullmatch(clean):
         raise InvalidTemplate(
-            f"{what} {shown(clean)} is not an image reference; write it like python:3.11 or host/name:tag, "
+            f"{what} {quoted(clean)} is not an image reference; write it like python:3.11 or host/name:tag, "
             "in lower case"
         )
     return clean
@@ -190,7 +191,7 @@ def package(value: object, what: str) -> str:
     clean = text(value, what)
     if len(clean) > MAX_NAME_BYTES or not _APT.fullmatch(clean):
         raise InvalidTemplate(
-            f"{what} {shown(clean)} is not a Debian package name; write it like curl, curl=7.88.1-10, "
+            f"{what} {quoted(clean)} is not a Debian package name; write it like curl, curl=7.88.1-10, "
             "libc6:amd64 or curl/bookworm-backports"
         )
     return clean
@@ -201,18 +202,18 @@ def env_name(value: object, what: str) -> str:
     clean = text(value, what)
     if not _ENV_NAME.fullmatch(clean):
         raise InvalidTemplate(
-            f"{what} {shown(clean)} is not a variable name; use letters, digits and '_', "
+            f"{what} {quoted(clean)} is not a variable name; use letters, digits and '_', "
             "not beginning with a digit"
         )
     return clean
 
 
 def module(value: object, what: str) -> str:
-    """The name of a Python module, dots and all."""
+    """The dotted name of a Python module."""
     clean = text(value, what)
     if len(clean) > MAX_NAME_BYTES or not _MODULE.fullmatch(clean):
         raise InvalidTemplate(
-            f"{what} {shown(clean)} is not the name of a Python module; write it like numpy or matplotlib.pyplot"
+            f"{what} {quoted(clean)} is not the name of a Python module; write it like numpy or matplotlib.pyplot"
         )
     return clean
 
@@ -226,16 +227,16 @@ def user(value: object, what: str) -> str:
     )
     if not good:
         raise InvalidTemplate(
-            f"{what} {shown(clean)} is not a user; write it like app, 1000, app:staff or 1000:1000"
+            f"{what} {quoted(clean)} is not a user; write it like app, 1000, app:staff or 1000:1000"
         )
     return clean
 
 
 def permissions(value: object, what: str) -> int:
-    """Mode bits, from octal digits in text."""
+    """Permission bits, from a text of octal digits."""
     clean = text(value, what)
     if not _OCTAL.fullmatch(clean) or int(clean, 8) > 0o7777:
-        raise InvalidTemplate(f'{what} {shown(clean)} is not an octal mode; write it like "755" or "0644"')
+        raise InvalidTemplate(f'{what} {quoted(clean)} is not an octal mode; write it like "755" or "0644"')
     return int(clean, 8)
 
 
@@ -244,7 +245,7 @@ def files_hash(value: object, what: str) -> str:
     clean = text(value, what)
     if not _HASH.fullmatch(clean):
         raise InvalidTemplate(
-            f"{what} {shown(clean)} is not 64 hex digits; send the hash that the upload link was asked with"
+            f"{what} {quoted(clean)} is not 64 hex digits; send the files_hash of the upload link request"
         )
     return clean.lower()
 
@@ -263,6 +264,6 @@ def url(value: object, what: str) -> str:
         good = False
     if not good or _CONTROL.search(clean) or " " in clean:
         raise InvalidTemplate(
-            f"{what} {shown(clean)} is not an address; write it like http://localhost:8000/health"
+            f"{what} {quoted(clean)} is not an address; write it like http://localhost:8000/health"
         )
     return clean

@@ -1,8 +1,8 @@
-"""A Dockerfile's text, cut into instructions.
+"""Splits the text of a Dockerfile into instructions.
 
-``dockerfile-parse`` does the cutting: comments, continuations, the escape directive. It knows no heredocs,
-ends an instruction at an empty line, drops one whose continuation runs into the end of the text, and takes an
-escaped escape for a continuation. Each of these is dealt with here.
+The library ``dockerfile-parse`` handles comments, continuations and the escape directive. It does not know heredocs,
+ends an instruction at an empty line, drops an instruction whose continuation reaches the end of the text, and takes an
+escaped escape character for a continuation. This module makes up for each of these.
 """
 
 from __future__ import annotations
@@ -25,42 +25,49 @@ _DIRECTIVE = re.compile(r"#\s*[A-Za-z][A-Za-z0-9]*\s*=.*")
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
+    """One instruction, such as ``RUN make``; ``name`` is in capitals, ``value`` is the rest of it."""
+
     line: int
     """1-based."""
     name: str
     value: str
     heredoc: str | None = None
-    """What stands between the line and the terminator, when the instruction opens a heredoc."""
+    """The text between the line and the terminator, if the instruction opens a heredoc."""
 
     @property
     def where(self) -> str:
+        """The words that begin error messages about this instruction."""
         return f"Dockerfile line {self.line}: {self.name}"
 
 
 def escape_of(text: str) -> str:
-    """The escape character: a backslash unless a directive at the top says a backtick."""
+    """The escape character: a backslash, or the backtick if a directive at the top chooses it.
+
+    Raises:
+        InvalidTemplate: the directive names another character.
+    """
     for line in text.removeprefix("\ufeff").splitlines():
         if not _DIRECTIVE.fullmatch(line.strip()):
             break
         if found := _ESCAPE.fullmatch(line.strip()):
             if found[1] not in {"\\", "`"}:
-                said = fields.shown(found[1])
-                raise InvalidTemplate(f"The Dockerfile's escape directive names {said}; use \\ or `")
+                name = fields.quoted(found[1])
+                raise InvalidTemplate(f"The Dockerfile's escape directive names {name}; use \\ or `")
             return found[1]
     return "\\"
 
 
 def cut(text: str, escape: str) -> list[Instruction]:
-    """The instructions of ``text`` in order, heredocs taken in.
+    """The instructions of ``text`` in order, each with its heredoc.
 
     Raises:
-        InvalidTemplate: not text, or a heredoc that is not closed or not supported.
+        InvalidTemplate: ``text`` is not text, or has a heredoc that is not closed or not supported.
     """
     lines = _lines(text, escape)
     heredocs: dict[int, str] = {}
     searched = -1
     while True:
-        # A heredoc's body is taken out (its lines turn into comments) before the text is cut again.
+        # The body of a heredoc is removed (its lines turn into comments) before the text is split again.
         structure = [entry for entry in _structure(lines) if entry["instruction"] != "COMMENT"]
         opener = next((entry for entry in structure if entry["startline"] > searched and _opens(entry)), None)
         if opener is None:
@@ -81,7 +88,7 @@ def cut(text: str, escape: str) -> list[Instruction]:
 
 
 def _lines(text: str, escape: str) -> list[str]:
-    """The lines of ``text``, by their 1-based number."""
+    """The lines of ``text``; the index is the 1-based line number."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -90,13 +97,13 @@ def _lines(text: str, escape: str) -> list[str]:
         raise InvalidTemplate(
             f"The Dockerfile is not text of at most {MAX_BYTES} bytes; check the file's name"
         )
-    # The directive in front moves everything down by one, so that indices are line numbers.
+    # The directive in front moves everything down by one line, so that indices are line numbers.
     return [f"# escape={escape}", *text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")]
 
 
 def _structure(lines: list[str]) -> list[dict[str, Any]]:
-    # Empty lines become comments, since inside a continuation Docker skips both, and the library only these.
-    # One really empty line ends a continuation that runs into the end.
+    # Empty lines become comments: inside a continuation Docker skips both, but the library skips only comments.
+    # The empty line at the end ends a continuation that reaches the end of the text.
     joined = "\n".join(line if line.strip() else "#" for line in lines) + "\n\n"
     structure: list[dict[str, Any]] = DockerfileParser(fileobj=io.BytesIO(joined.encode())).structure
     return structure
@@ -109,7 +116,7 @@ def _opens(entry: dict[str, Any]) -> bool:
 
 
 def _take_heredoc(lines: list[str], opener: dict[str, Any]) -> str:
-    """The text between ``opener`` and its terminator; both disappear from ``lines``."""
+    """The text between ``opener`` and its terminator. Both the text and the terminator are removed from ``lines``."""
     number = opener["startline"]
     opened = list(words.heredocs(opener["value"]))
     if opener["instruction"] != "RUN":
@@ -130,4 +137,5 @@ def _take_heredoc(lines: list[str], opener: dict[str, Any]) -> str:
 
 
 def refuse(line: int, sentence: str) -> InvalidTemplate:
+    """The error for something in line ``line`` (1-based); the caller raises it."""
     return InvalidTemplate(f"Dockerfile line {line}: {sentence}")

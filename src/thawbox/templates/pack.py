@@ -1,7 +1,9 @@
-"""The tar.gz of one COPY step, made from a folder on the client's machine (contract C.2: archive layout).
+"""Packs the tar.gz of one COPY step from a folder on the client's machine.
 
-Names are relative to the context. A source can be a file, a folder or a pattern; ``.dockerignore`` counts.
-What comes out has passed the same checks that the server makes.
+Its layout is that of the published clients: docs/reference/compatibility/uploads.md#the-archive.
+
+Names are relative to the context. A source can be a file, a folder or a pattern, and ``.dockerignore`` is obeyed. The
+result has passed the checks that the server makes as well.
 """
 
 from __future__ import annotations
@@ -22,14 +24,15 @@ import pathspec
 from thawbox.errors import UserError
 
 from .archive import content_digest
-from .fields import shown
+from .fields import quoted
 
 _MAGIC = re.compile(r"[*?\[\\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedContext:
-    """``path`` is a temporary file that belongs to the caller; ``digest`` serves as ``files_hash``."""
+    """The packed files. ``path`` is a temporary file that the caller must remove; ``digest`` (64 hex digits) can be
+    sent as ``files_hash``."""
 
     path: Path
     size_bytes: int
@@ -37,32 +40,36 @@ class PackedContext:
 
 
 def read_ignore(context: Path) -> str:
-    """The text of the context's ``.dockerignore``; empty if there is none."""
+    """The text of the context's ``.dockerignore``; empty if it has no such file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
         return (context / ".dockerignore").read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f".dockerignore cannot be read ({error}); mend or remove it") from None
+        raise UserError(f".dockerignore cannot be read ({error}); correct or remove it") from None
 
 
 def pack_context(context: Path, sources: Sequence[str], *, ignore: str = "") -> PackedContext:
-    """Pack ``sources`` of the folder ``context``, less what the ``.dockerignore`` text ``ignore`` names.
+    """Pack ``sources`` of the folder ``context``, except what the ``.dockerignore`` text ``ignore`` names.
 
-    As in Docker: a source with a leading ``/`` is below the context, ``*``, ``?`` and ``[a-z]`` match within
-    one name, ``**`` any number of folders; ``DIR/**`` is DIR. A source that is a symlink stands for what it
-    points to, symlinks below a folder stay symlinks.
+    As in Docker, a source with a leading ``/`` is below the context; ``*``, ``?`` and ``[a-z]`` match within one
+    name, ``**`` matches any number of folders, and ``DIR/**`` means DIR. A source that is a symlink is replaced by
+    what it points to. Symlinks below a folder stay symlinks.
 
     Raises:
-        UserError: a source is missing, ignored, or outside of the context; a file cannot be read or copied.
+        UserError: a source is missing, ignored, or outside the context; or a file cannot be read or copied.
     """
     rules = _Rules(ignore)
     try:
         root = context.resolve(strict=True)
     except OSError:
-        raise UserError(f"The context {shown(str(context))} does not exist; name a folder") from None
+        raise UserError(f"The context {quoted(str(context))} does not exist; name a folder") from None
     if not root.is_dir():
-        raise UserError(f"The context {shown(str(context))} is not a folder; name one")
+        raise UserError(f"The context {quoted(str(context))} is not a folder; name a folder")
     handle, name = tempfile.mkstemp(prefix="thawbox-context-", suffix=".tar.gz")
     packed = Path(name)
     try:
@@ -80,7 +87,8 @@ def pack_context(context: Path, sources: Sequence[str], *, ignore: str = "") -> 
 
 
 class _Rules:
-    """``.dockerignore``: patterns start at the context's top, the last match counts, ``!`` takes back."""
+    """The rules of ``.dockerignore``. Patterns are relative to the context, the last match counts, and ``!`` includes
+    again what an earlier pattern excluded."""
 
     def __init__(self, text: str) -> None:
         lines = []
@@ -94,17 +102,17 @@ class _Rules:
                 lines.append(("!/" if back else "/") + pattern)
         self.takes_back = any(line.startswith("!") for line in lines)
         try:
-            # Anchored with "/", git's patterns mean what Docker's do.
+            # With a leading "/", git's patterns mean the same as Docker's.
             self._spec = pathspec.PathSpec.from_lines("gitignore", lines)
         except ValueError as error:
-            raise UserError(f".dockerignore has a pattern that is none ({error}); mend it") from None
+            raise UserError(f".dockerignore has an invalid pattern ({error}); correct it") from None
 
     def ignored(self, name: str) -> bool:
         return name != "." and self._spec.match_file(name)
 
 
 def _entries(root: Path, sources: Sequence[str], rules: _Rules) -> Iterator[tuple[str, Path]]:
-    """Archive name and place of everything to pack, each once."""
+    """The name in the archive and the path of everything to pack, each once."""
     done: set[str] = set()
     for source in sources:
         for name in _matches(root, source, rules):
@@ -116,26 +124,26 @@ def _entries(root: Path, sources: Sequence[str], rules: _Rules) -> Iterator[tupl
 
 
 def _matches(root: Path, source: str, rules: _Rules) -> list[str]:
-    """The names relative to ``root`` that ``source`` stands for; at least one."""
+    """The names relative to ``root`` that match ``source``; at least one."""
     clean = posixpath.normpath("./" + source.lstrip("/")) if source.strip() else ""
     clean = clean.removesuffix("/**") if clean != "**" else "."
     if not clean or clean == ".." or clean.startswith("../"):
         raise UserError(
-            f"Source {shown(source)} is outside of the context; copy from inside it, or widen --context"
+            f"Source {quoted(source)} is outside the context; copy from inside it, or choose a larger --context"
         )
     literal = clean == "." or os.path.lexists(root / clean)
     if not literal and not _MAGIC.search(clean):
-        raise UserError(f"Source {shown(source)} does not exist in the context; check its name")
+        raise UserError(f"Source {quoted(source)} does not exist in the context; check its name")
     found = [clean] if literal else sorted(_glob(root, "", clean.split("/"), source))
     if not found:
-        raise UserError(f"Source {shown(source)} matches nothing in the context; check the pattern")
-    # An ignored folder still counts while a rule takes some of its content back.
+        raise UserError(f"Source {quoted(source)} matches nothing in the context; check the pattern")
+    # An ignored folder is kept if a rule may include some of its content again.
     kept = [
         name for name in found if not rules.ignored(name) or (rules.takes_back and (root / name).is_dir())
     ]
     if not kept:
         raise UserError(
-            f"Source {shown(source)} is left out by .dockerignore; take it back with a line !NAME"
+            f"Source {quoted(source)} is excluded by .dockerignore; include it again with a line !NAME"
         )
     return kept
 
@@ -173,11 +181,11 @@ def _pattern(part: str, source: str) -> re.Pattern[str]:
         elif char == "[":
             closing = part.find("]", index + 1)
             if closing < 0:
-                raise UserError(f"Source {shown(source)} has a '[' without ']'; close it or write \\[")
+                raise UserError(f"Source {quoted(source)} has a '[' without ']'; close it or write \\[")
             inner = part[index:closing]
             negated = inner.startswith("^")
-            quoted = "".join(f"\\{c}" if c in "[&~|^" else c for c in inner[negated:])
-            regex += f"[{'^' if negated else ''}{quoted}]"
+            escaped = "".join(f"\\{c}" if c in "[&~|^" else c for c in inner[negated:])
+            regex += f"[{'^' if negated else ''}{escaped}]"
             index = closing + 1
         elif char == "\\" and index < len(part):
             regex += re.escape(part[index])
@@ -187,18 +195,20 @@ def _pattern(part: str, source: str) -> re.Pattern[str]:
     try:
         return re.compile(regex, re.DOTALL)
     except re.error:
-        raise UserError(f"Source {shown(source)} is not a pattern; mend the part {shown(part)}") from None
+        raise UserError(
+            f"Source {quoted(source)} is not a valid pattern; correct the part {quoted(part)}"
+        ) from None
 
 
 def _inside(root: Path, name: str, source: str) -> Path:
-    """Where a source really lies; symlinks on the way must not lead out."""
+    """The real path of a source. Symlinks on the way must not lead out of ``root``."""
     try:
         place = (root / name).resolve(strict=True)
     except (OSError, RuntimeError):
-        raise UserError(f"Source {shown(source)} is a symlink to nothing; mend it") from None
+        raise UserError(f"Source {quoted(source)} is a symlink to nothing; correct or remove it") from None
     if place != root and root not in place.parents:
         raise UserError(
-            f"Source {shown(source)} leads out of the context through a symlink; copy the file itself in"
+            f"Source {quoted(source)} leads out of the context through a symlink; put the file itself there"
         )
     return place
 
@@ -207,7 +217,7 @@ def _below(name: str, folder: Path, rules: _Rules) -> Iterator[tuple[str, Path]]
     try:
         children = sorted(os.listdir(folder))
     except OSError as error:
-        raise UserError(f"{shown(name)} cannot be read ({error.strerror}); change its permissions") from None
+        raise UserError(f"{quoted(name)} cannot be read ({error.strerror}); change its permissions") from None
     for child in children:
         entry = child if name == "." else f"{name}/{child}"
         path = folder / child
@@ -220,11 +230,11 @@ def _below(name: str, folder: Path, rules: _Rules) -> Iterator[tuple[str, Path]]
 
 
 def _add(tar: tarfile.TarFile, root: Path, name: str, path: Path) -> None:
-    """One entry, without what only says something about this machine: owner, access times."""
+    """Add one entry, without what differs between machines: owner and access times."""
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{shown(name)} has a name that is not UTF-8; rename it") from None
+        raise UserError(f"{quoted(name)} has a name that is not UTF-8; rename it") from None
     info = tarfile.TarInfo(name)
     try:
         status = path.lstat()
@@ -240,6 +250,6 @@ def _add(tar: tarfile.TarFile, root: Path, name: str, path: Path) -> None:
                 info.size = os.fstat(content.fileno()).st_size
                 tar.addfile(info, content)
         else:
-            raise UserError(f"{shown(name)} is a device, pipe or socket; leave it out (.dockerignore)")
+            raise UserError(f"{quoted(name)} is a device, pipe or socket; leave it out (.dockerignore)")
     except (OSError, tarfile.TarError) as error:
-        raise UserError(f"{shown(name)} cannot be packed ({error}); check that it can be read") from None
+        raise UserError(f"{quoted(name)} cannot be packed ({error}); check that it can be read") from None

@@ -1,4 +1,4 @@
-"""The recipe: one frozen value for every way to ask for a template."""
+"""The recipe: the one frozen value that every build request becomes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Step:
     """What all steps share."""
 
     skip_cache: bool = False
-    """Run this step and all that follow it, whatever the cache holds."""
+    """Run this step and all steps after it, even if the cache has their layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +31,12 @@ class AptStep(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyStep(Step):
-    """Files of an upload, placed as Docker's COPY would (contract C.2)."""
+    """Files of an upload, placed as Docker's COPY places them."""
 
     sources: tuple[str, ...]
     dest: str
     files_hash: str | None = None
-    """Names the uploaded archive (SDK form); None: ``sources`` name uploaded files (path or file id)."""
+    """64 hex digits that name the uploaded archive; None: ``sources`` name uploaded files, by path or file id."""
     owner: str | None = None
     """``user``, ``user:group``, ``uid:gid``; None: root."""
     permissions: int | None = None
@@ -45,28 +45,28 @@ class CopyStep(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvStep(Step):
-    """Environment variables from here on."""
+    """Environment variables of this template, for all later steps and for sandboxes."""
 
     variables: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkdirStep(Step):
-    """The working folder from here on; created if missing. Relative paths build on the one before."""
+    """The working folder of later steps and sandboxes; created if missing. A relative path is below the one before."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserStep(Step):
-    """The user from here on: ``name``, ``uid``, ``name:group`` or ``uid:gid``."""
+    """The user of later steps and of sandboxes: ``name``, ``uid``, ``name:group`` or ``uid:gid``."""
 
     user: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CmdStep(Step):
-    """The start command, unless the recipe names one itself."""
+    """The start command, unless the recipe has one in a field of its own."""
 
     command: str
 
@@ -75,7 +75,7 @@ AnyStep = RunStep | AptStep | CopyStep | EnvStep | WorkdirStep | UserStep | CmdS
 
 
 class ReadyKind(StrEnum):
-    """How to find out that the start command is up (contract C.5)."""
+    """What a ready check looks at to find out that the start command is up."""
 
     PORT = "port"
     URL = "url"
@@ -86,7 +86,11 @@ class ReadyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyCheck:
-    """``target`` is the port number, url, path, process name or command line, by ``kind``."""
+    """A check that is repeated until the start command is up.
+
+    ``target`` is the port number, URL, path, process name or command line, depending on ``kind``. The build fails
+    after ``timeout_ms``; ``interval_ms`` lies between two attempts.
+    """
 
     kind: ReadyKind
     target: str
@@ -96,7 +100,7 @@ class ReadyCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryCredentials:
-    """How to log in where the base image lives (contract C.1 rule 7). Never logged, never in the recipe's JSON."""
+    """How to log in at the registry of the base image. It is never logged, and is not part of the recipe's JSON."""
 
     kind: str
     """basic, github, gitlab, ecr or gcr"""
@@ -110,20 +114,20 @@ class RegistryCredentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A build request, normalised and checked."""
+    """A build request after it was checked and normalised. Resources: whole cores, MB of RAM, GB of disk."""
 
     name: str
     base_image: str
     steps: tuple[AnyStep, ...] = ()
     first_number: int = 1
-    """What the author counts ``steps[0]`` as: 2 if a FROM step stood before it."""
+    """The author's number of ``steps[0]``: 2 if a FROM step stood before it."""
     cpu: int = 2
     memory_mb: int = 2048
     disk_gb: int = 10
     start_cmd: str | None = None
     ready: ReadyCheck | None = None
     warm: tuple[str, ...] = ()
-    """Python modules that are imported before the freeze, in interpreters that wait for code."""
+    """Python modules that warm interpreters import before the freeze."""
     kernel: bool = False
     """Whether an IPython kernel is started before the freeze."""
     skip_cache: bool = False
@@ -131,5 +135,5 @@ class Recipe:
     credentials: RegistryCredentials | None = None
 
     def numbered(self) -> Iterator[tuple[int, AnyStep]]:
-        """The steps with the numbers that their author knows them by."""
+        """The steps, each with the number that it has for its author."""
         return enumerate(self.steps, start=self.first_number)

@@ -1,4 +1,7 @@
-"""One step of a build request, in any dialect, to one step of a recipe (contract C.1, rule 2)."""
+"""Turns one step of a build request, in any dialect, into one step of a recipe.
+
+All spellings: docs/reference/compatibility/templates-build.md#step-spellings.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ Raw = Mapping[str, object]
 
 
 def parse_step(kind: str, raw: Raw, where: str) -> AnyStep:
-    """The step of ``raw``: ``kind`` is its type in lower case, ``where`` begins errors ("Step 2 (run): ").
+    """The recipe's step for ``raw``. ``kind`` is its type in lower case; ``where`` begins errors ("Step 2 (run): ").
 
     Raises:
         InvalidTemplate: a field is missing or wrong.
@@ -23,7 +26,11 @@ def parse_step(kind: str, raw: Raw, where: str) -> AnyStep:
 
 
 def parse_from(raw: Raw, where: str) -> str:
-    """The image of a FROM step."""
+    """The image of a FROM step.
+
+    Raises:
+        InvalidTemplate: the image is missing, or is not an image reference.
+    """
     found = fields.present(raw, "image")
     if found:
         return fields.image(found[1], f"{where}image")
@@ -34,7 +41,11 @@ def parse_from(raw: Raw, where: str) -> str:
 
 
 def skip_cache(raw: Raw, where: str) -> bool:
-    """Whether the step asks to be run whatever the cache holds."""
+    """Whether the step has to run even if the cache has its layer.
+
+    Raises:
+        InvalidTemplate: the field is neither true nor false.
+    """
     return fields.agreed(raw, ("skipCache", "skip_cache"), fields.flag, where=where) or False
 
 
@@ -44,7 +55,7 @@ def _run(raw: Raw, where: str) -> RunStep:
 
 
 def _cmd(raw: Raw, where: str) -> CmdStep:
-    # One element is a shell line. Several are an argument list (Docker's exec form): quoted to stay one.
+    # One element is a shell line. Several are an argument list (Docker's exec form), quoted to become a shell line.
     command = _single(raw, where, ("command", "cmd"), '{"type": "cmd", "command": "…"}', join=_shell_line)
     return CmdStep(command=fields.filled(command, f"{where}command"), skip_cache=skip_cache(raw, where))
 
@@ -101,15 +112,15 @@ def _env(raw: Raw, where: str) -> EnvStep:
     for key, value in pairs:
         if len(f"{key}={value}".encode()) > fields.MAX_COMMAND_BYTES:
             raise InvalidTemplate(
-                f"{where}value of {fields.shown(key)} is too long; with its name at most "
+                f"{where}value of {fields.quoted(key)} is too long; with its name at most "
                 f"{fields.MAX_COMMAND_BYTES} bytes are allowed"
             )
-    # Said twice, the last one counts.
+    # If a name occurs twice, the last value counts.
     return EnvStep(variables=tuple(dict(pairs).items()), skip_cache=skip_cache(raw, where))
 
 
 def _env_pairs(raw: Raw, where: str) -> list[tuple[str, object]]:
-    """Names and values as written, in any of the four forms, not checked yet."""
+    """Names and values in the order given, from any of the four forms; not checked yet."""
     example = '{"type": "env", "key": "NAME", "value": "…"}'
     key = fields.present(raw, "key")
     if key:
@@ -121,7 +132,7 @@ def _env_pairs(raw: Raw, where: str) -> list[tuple[str, object]]:
     if variables:
         if not isinstance(variables[1], dict) or not variables[1]:
             raise InvalidTemplate(
-                f'{where}vars must be an object like {{"NAME": "value"}}, not {fields.shown(variables[1])}'
+                f'{where}vars must be an object like {{"NAME": "value"}}, not {fields.quoted(variables[1])}'
             )
         return [(str(name), value) for name, value in variables[1].items()]
     args = _args(raw, where)
@@ -133,7 +144,7 @@ def _env_pairs(raw: Raw, where: str) -> list[tuple[str, object]]:
     for index, arg in enumerate(args):
         if "=" not in arg:
             raise InvalidTemplate(
-                f'{where}args[{index}] {fields.shown(arg)} has no "="; write it like "NAME=value"'
+                f'{where}args[{index}] {fields.quoted(arg)} has no "="; write it like "NAME=value"'
             )
     return [(name, value) for name, _, value in (arg.partition("=") for arg in args)]
 
@@ -146,7 +157,7 @@ def _single(
     *,
     join: Callable[[list[str]], str] | None = None,
 ) -> object:
-    """The one value of a step: under any of ``names``, or out of ``args`` (the first, or all by ``join``)."""
+    """The one value of a step: from a field in ``names``, else from ``args`` (the first, or all by ``join``)."""
     found = fields.present(raw, *names)
     if found:
         return found[1]

@@ -1,11 +1,11 @@
-"""A hostile tar.gz, member by member, without writing anything.
+"""Reads a hostile tar.gz member by member, without writing anything.
 
-``members`` is the only way to an uploaded archive's content. What it yields is safe to place below a folder:
-relative UTF-8 names without ``..``; only files, folders, symlinks that stay inside, and hard links to files
-before them; no member lies below a symlink, no name changes its kind. The rest raises.
+Only ``members`` reads the content of uploaded archives. What it yields can safely be placed below a folder: names are
+relative UTF-8 without ``..``; members are files, folders, symlinks that stay inside, and hard links to earlier files;
+no member lies below a symlink, and no name changes its kind. Everything else raises.
 
-``tarfile`` reads the headers. By itself it would read a header of any size into memory, end silently at a
-damaged one, and keep every member; ``_Bounded`` and ``_infos`` see to that.
+``tarfile`` reads the headers. By itself it would read a header of any size into memory, end silently at a damaged
+header, and keep every member in memory. ``_Bounded`` and ``_infos`` prevent that.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from pathlib import Path
 
 from thawbox.errors import TooLarge, UserError
 
-from .fields import shown
+from .fields import quoted
 from .names import relative_name, symlink_target
 
 CHUNK = 256 * 1024
 MAX_ENTRIES = 200_000
 MAX_NAMES_BYTES = 32 * 1024 * 1024
-"""All names together, folders that are only implied included."""
+"""Bytes of all names together, including those of folders that are only implied by names below them."""
 MAX_HEADER_BYTES = 1024 * 1024
-"""What may lie between the end of one member and the content of the next."""
+"""The most bytes between the end of one member and the content of the next."""
 MAX_RATIO = 200
-"""Deflate reaches 1032 on zeros; text and programs stay far below."""
+"""The most unpacked bytes per packed byte. Deflate reaches 1032 on zeros; text and programs stay far below 200."""
 RATIO_FROM_BYTES = 256 * 1024 * 1024
-"""Small archives may be as dense as they like."""
+"""``MAX_RATIO`` is checked only after this many unpacked bytes: small archives do no harm."""
 
 _BLOCK = tarfile.BLOCKSIZE
 _DAMAGED = (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError)
 
 
 class Kind(StrEnum):
-    """What a member is."""
+    """The kind of a member."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -49,17 +49,18 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One entry; its name is relative, without ``.`` and ``..``; the archive's top is ``.``."""
+    """One entry. Its name is relative, without ``.`` and ``..``; the archive's top folder is ``.``."""
 
     name: str
     kind: Kind
     mode: int
-    """Permission bits with setuid, setgid and sticky."""
+    """Permission bits, including setuid, setgid and sticky."""
     mtime: int
+    """Seconds since 1970."""
     size: int
-    """Bytes of content; of a hard link: of the file that it names."""
+    """Bytes of content; for a hard link, those of the file that it refers to."""
     target: str
-    """Of a symlink as written; of a hard link the other member's name; else empty."""
+    """For a symlink, the target as written; for a hard link, the name of the other member; else empty."""
     climbs: int
     """How many ``../`` the name began with."""
 
@@ -69,16 +70,16 @@ def members(
 ) -> Iterator[tuple[Member, Iterator[bytes]]]:
     """Every member of the tar.gz at ``path``, with its content in pieces of at most 256 KiB.
 
-    The content has to be read, if at all, before the next member is asked for. ``max_bytes`` bounds what the
-    archive unpacks to.
+    Read the content, if at all, before you take the next member. ``max_bytes`` bounds the unpacked size; None: no
+    bound.
 
     Raises:
-        UserError: not a sound tar.gz, or a member that could do harm; names it.
-        TooLarge: more entries or bytes than allowed, or a decompression bomb.
+        UserError: it is not an intact tar.gz, or a member could do harm; the message names the member.
+        TooLarge: it has more entries or bytes than allowed, or is a decompression bomb.
     """
     packed_bytes = path.stat().st_size
     if not packed_bytes:
-        # To gzip this is fine.
+        # gzip.open accepts an empty file.
         raise UserError("The archive is empty (0 bytes); upload a .tar.gz")
     try:
         with gzip.open(path, "rb") as unpacked:
@@ -88,7 +89,7 @@ def members(
     except gzip.BadGzipFile as error:
         if "Not a gzipped file" in str(error):
             raise UserError(
-                "The archive is not a gzip file, or has something behind it; upload a .tar.gz"
+                "The archive is not a gzip file, or has other data behind it; upload a .tar.gz"
             ) from None
         raise UserError("The archive is damaged, its checksum is wrong; upload it again") from None
     except (EOFError, zlib.error):
@@ -96,7 +97,7 @@ def members(
 
 
 class _Bounded:
-    """The unpacked stream, as much of a file as ``tarfile`` needs, with every bound enforced on the way."""
+    """The unpacked stream, with the methods of a file that ``tarfile`` needs. It enforces every bound."""
 
     def __init__(self, raw: gzip.GzipFile, max_bytes: int | None, packed_bytes: int) -> None:
         self._raw = raw
@@ -105,10 +106,10 @@ class _Bounded:
         self._ratio_bytes = max(RATIO_FROM_BYTES, packed_bytes * MAX_RATIO)
         self.header_left = MAX_HEADER_BYTES
         self.last = b""
-        """What was read last, to tell a proper end from a damaged header."""
+        """The bytes that were read last. They show whether the archive ends properly or has a damaged header."""
 
     def read(self, size: int) -> bytes:
-        """For ``tarfile``: ``size`` bytes of header, or what there is."""
+        """For ``tarfile``: ``size`` bytes of header, fewer at the end."""
         self.header_left -= size
         if size < 0 or self.header_left < 0:
             raise UserError(f"The archive has a header of more than {MAX_HEADER_BYTES} bytes; pack it again")
@@ -120,7 +121,7 @@ class _Bounded:
         return self.last
 
     def piece(self, size: int) -> bytes:
-        """Content: at most ``size`` bytes, empty at the end."""
+        """At most ``size`` bytes of content; empty at the end."""
         piece = self._raw.read(min(size, CHUNK))
         self._position += len(piece)
         if self._max is not None and self._position > self._max:
@@ -129,7 +130,7 @@ class _Bounded:
             )
         if self._position > self._ratio_bytes:
             raise TooLarge(
-                f"The archive unpacks to more than {MAX_RATIO} times its size; it looks like a bomb"
+                f"The archive unpacks to more than {MAX_RATIO} times its size, like a decompression bomb; pack less"
             )
         return piece
 
@@ -137,11 +138,11 @@ class _Bounded:
         return self._position
 
     def seek(self, position: int) -> None:
-        """``tarfile`` seeks only if content was left over, and we never leave any."""
+        """Always raises. ``tarfile`` seeks only over content that was not read, and all content is read."""
         raise tarfile.ReadError(f"seek to {position}")
 
     def drain(self) -> None:
-        """Read to the end, so that the checksum is checked and nothing big hides behind the last member."""
+        """Read to the end. This verifies the checksum, and applies the bounds to what lies behind the last member."""
         while self.piece(CHUNK):
             pass
 
@@ -158,7 +159,7 @@ def _members(
             )
         member = names.admit(info)
         if member.kind is Kind.HARD_LINK:
-            # A link becomes a file when it is placed.
+            # A hard link becomes a file when it is placed.
             linked_bytes += member.size
             if max_bytes is not None and linked_bytes + stream.tell() > max_bytes:
                 raise TooLarge(
@@ -170,13 +171,13 @@ def _members(
             pass
         while stream.tell() < end:
             if not stream.piece(end - stream.tell()):
-                raise UserError(f"The archive ends inside {shown(member.name)}; upload it again")
+                raise UserError(f"The archive ends inside {quoted(member.name)}; upload it again")
 
 
 def _infos(stream: _Bounded) -> Iterator[tuple[tarfile.TarInfo, int]]:
-    """Headers, each with the position of the next."""
+    """The header of each member, with the position of the next header."""
     try:
-        # Takes whatever has read, tell and seek; the stubs ask for a whole file.
+        # It accepts any object with read, tell and seek, although its stubs demand a whole file.
         tar = tarfile.TarFile(fileobj=stream, mode="r", encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
     except tarfile.ReadError as error:
         if str(error) == "empty file" or (stream.last and not stream.last.strip(b"\0")):
@@ -195,9 +196,9 @@ def _infos(stream: _Bounded) -> Iterator[tuple[tarfile.TarInfo, int]]:
             return
         tar.members.clear()  # type: ignore[attr-defined]
         if info.issparse():
-            raise UserError(f"{_said(info)} is a sparse file; pack without --sparse")
+            raise UserError(f"{_subject(info)} is a sparse file; pack without --sparse")
         if info.size < 0 or tar.offset < stream.tell():
-            raise UserError(f"{_said(info)} has a negative size; pack it again")
+            raise UserError(f"{_subject(info)} has a negative size; pack it again")
         yield info, tar.offset
         stream.header_left = MAX_HEADER_BYTES
 
@@ -207,13 +208,13 @@ def _content(stream: _Bounded, size: int, name: str) -> Iterator[bytes]:
     while left:
         piece = stream.piece(left)
         if not piece:
-            raise UserError(f"The archive ends inside {shown(name)}; upload it again")
+            raise UserError(f"The archive ends inside {quoted(name)}; upload it again")
         left -= len(piece)
         yield piece
 
 
 class _Names:
-    """What the members seen so far make of each name."""
+    """The names of the members so far, with the kind and size of each."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, Kind] = {}
@@ -221,43 +222,50 @@ class _Names:
         self._bytes = 0
 
     def admit(self, info: tarfile.TarInfo) -> Member:
-        """The member of a header, once nothing speaks against it."""
-        said = _said(info)
-        name, climbs = relative_name(info.name, said)
-        kind = _kind(info, said)
+        """The member that ``info`` describes, after all checks.
+
+        Raises:
+            UserError: the member could do harm, or contradicts an earlier one.
+            TooLarge: the names take too many bytes.
+        """
+        subject = _subject(info)
+        name, climbs = relative_name(info.name, subject)
+        kind = _kind(info, subject)
         if name == "." and kind is not Kind.FOLDER:
-            raise UserError(f"{said} is the archive's top, but not a folder; pack it again")
+            raise UserError(f"{subject} is the archive's top but not a folder; pack it again")
         target, size = "", info.size if kind is Kind.FILE else 0
         if kind is Kind.SYMLINK:
-            target = symlink_target(name, info.linkname, said)
+            target = symlink_target(name, info.linkname, subject)
         elif kind is Kind.HARD_LINK:
-            target, target_climbs = relative_name(info.linkname, f"The hard link {shown(info.name)}")
+            target, target_climbs = relative_name(info.linkname, f"The hard link {quoted(info.name)}")
             if target not in self._sizes or target_climbs != climbs or target == name:
                 raise UserError(
-                    f"{said} is a hard link to {shown(info.linkname)}, not a file before it; pack a copy"
+                    f"{subject} is a hard link to {quoted(info.linkname)}, which is no earlier file; pack a copy"
                 )
             size = self._sizes[target]
-        self._enter(name, kind, said)
+        self._enter(name, kind, subject)
         if kind in (Kind.FILE, Kind.HARD_LINK):
             self._sizes[name] = size
-        # A pax header can say "nan" or "inf".
+        # A pax header can contain "nan" or "inf".
         mtime = int(info.mtime) if 0 <= info.mtime < 2**33 else 0
         return Member(name, kind, info.mode & 0o7777, mtime, size, target, climbs)
 
-    def _enter(self, name: str, kind: Kind, said: str) -> None:
+    def _enter(self, name: str, kind: Kind, subject: str) -> None:
         kind = Kind.FILE if kind is Kind.HARD_LINK else kind
         before = self._kinds.get(name)
         if before is None:
             self._remember(name, kind)
         elif before is not kind:
-            raise UserError(f"{said} is both a {before} and a {kind}; remove one of the two")
+            raise UserError(f"{subject} is both a {before} and a {kind}; remove one of the two")
         while name != ".":
             name = name.rpartition("/")[0] or "."
             known = self._kinds.get(name)
             if known is Kind.FOLDER:
                 return
             if known is not None:
-                raise UserError(f"{said} lies below {shown(name)}, which is a {known}; remove one of the two")
+                raise UserError(
+                    f"{subject} lies below {quoted(name)}, which is a {known}; remove one of the two"
+                )
             self._remember(name, Kind.FOLDER)
 
     def _remember(self, name: str, kind: Kind) -> None:
@@ -267,7 +275,7 @@ class _Names:
             raise TooLarge(f"The archive's names take more than {MAX_NAMES_BYTES} bytes; leave files out")
 
 
-def _kind(info: tarfile.TarInfo, said: str) -> Kind:
+def _kind(info: tarfile.TarInfo, subject: str) -> Kind:
     if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
         return Kind.FILE
     if info.isdir():
@@ -277,8 +285,8 @@ def _kind(info: tarfile.TarInfo, said: str) -> Kind:
     if info.islnk():
         return Kind.HARD_LINK
     what = "a device" if info.ischr() or info.isblk() else "a pipe" if info.isfifo() else "of an unknown type"
-    raise UserError(f"{said} is {what}; only files, folders and links can be copied")
+    raise UserError(f"{subject} is {what}; only files, folders and links can be copied")
 
 
-def _said(info: tarfile.TarInfo) -> str:
-    return f"Entry {shown(info.name)}"
+def _subject(info: tarfile.TarInfo) -> str:
+    return f"Entry {quoted(info.name)}"

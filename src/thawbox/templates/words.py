@@ -1,7 +1,7 @@
-"""Words of a Dockerfile line: splitting, quotes, escapes and variables, by the rules of Docker's own lexer.
+"""Splits a line of a Dockerfile into words and expands quotes, escapes and variables, as Docker's lexer does.
 
-The rules differ from a shell's: inside double quotes the escape character escapes only ``"``, ``$`` and
-itself; a variable without a value is empty text; its value is never split into several words.
+The rules differ from a shell's. Inside double quotes the escape character escapes only ``"``, ``$`` and itself. A
+variable without a value becomes empty text. The value of a variable is never split into several words.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]|[@*#?!$-]")
 
 
 class WordError(ValueError):
-    """The text breaks a rule; says which."""
+    """The text breaks a rule of the lexer; the message says which."""
 
 
 def split(text: str, escape: str = "\\") -> list[str]:
-    """``text`` at its unquoted white space; quotes and escapes stay in."""
+    """The words of ``text``, split at white space outside quotes. Quotes and escapes are kept."""
     words: list[str] = []
     word, quote, index = "", "", 0
     while index < len(text):
@@ -40,9 +40,9 @@ def split(text: str, escape: str = "\\") -> list[str]:
 
 
 def expand(text: str, values: Mapping[str, str], escape: str = "\\") -> str:
-    """``text`` without its quotes and escapes, its variables replaced out of ``values``.
+    """``text`` without its quotes and escapes, with variables replaced by their ``values``.
 
-    Forms: ``$X``, ``${X}``, ``${X:-default}``, ``${X:+other}``, ``${X:?why}``, with and without colon.
+    Understood forms: ``$X``, ``${X}``, ``${X:-default}``, ``${X:+other}``, ``${X:?why}``, with and without colon.
 
     Raises:
         WordError: a quote or brace is not closed, an unsupported form, or ``${X:?why}`` without a value.
@@ -54,7 +54,7 @@ def expand(text: str, values: Mapping[str, str], escape: str = "\\") -> str:
 
 
 def heredocs(text: str) -> Iterator[tuple[str, bool, bool]]:
-    """The heredocs that a line opens: terminator, whether tabs are stripped, whether it was quoted."""
+    """For each heredoc that a line opens: its terminator, whether tabs are stripped, whether it was quoted."""
     for word in split(text):
         opened = re.fullmatch(r"[0-9]*<<(-?)([^<]+)", word)
         if opened:
@@ -63,7 +63,7 @@ def heredocs(text: str) -> Iterator[tuple[str, bool, bool]]:
 
 
 def _scan(text: str, values: Mapping[str, str], escape: str, *, until: str) -> tuple[str, str]:
-    """Expands up to an unquoted ``until`` (consumed) or the end; gives the result and what is left."""
+    """Expand up to an unquoted ``until``, which is consumed, or to the end. Returns the result and the rest."""
     done: list[str] = []
     quote, index = "", 0
     while index < len(text):
@@ -97,7 +97,7 @@ def _scan(text: str, values: Mapping[str, str], escape: str, *, until: str) -> t
 
 
 def _variable(text: str, values: Mapping[str, str], escape: str) -> tuple[str, str]:
-    """The value of the variable that ``text`` (behind the ``$``) begins with, and what follows."""
+    """The value of the variable at the start of ``text`` (the part after the ``$``), and the rest of ``text``."""
     braced = text.startswith("{")
     found = _NAME.match(text, 1 if braced else 0)
     if not found:

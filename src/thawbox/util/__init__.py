@@ -1,1 +1,1 @@
-"""Small functions without a room of their own. Imports nothing of ours."""
+"""Small helpers that several packages use. They import nothing else of Thawbox."""

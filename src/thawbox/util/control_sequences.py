@@ -1,7 +1,7 @@
-"""The output of programs, without what steers a terminal.
+"""Removes control sequences from the output of programs, so that it cannot control a terminal.
 
-One filter for the step output of builds, the build log and the command line: what one of them must not let through,
-none does.
+The step output of builds, the build log and the command line use the same filter, so none lets through what another one
+must remove.
 """
 
 from __future__ import annotations
@@ -33,5 +33,5 @@ def _removal(keep: str) -> dict[int, None]:
 
 
 def last_state(line: str) -> str:
-    r"""What is seen of a line in the end: a program draws it anew (progress bars) after each ``\r``."""
+    r"""The part of a line that stays visible. Programs with progress bars draw a line anew after each ``\r``."""
     return line.rstrip("\r").rpartition("\r")[2]

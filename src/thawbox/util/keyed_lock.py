@@ -1,4 +1,4 @@
-"""A lock for each key, kept only while somebody holds it or waits for it."""
+"""A lock for each key, which is kept only while some task holds it or waits for it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from dataclasses import dataclass, field
 class _Counted:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
-    """those that hold it or wait for it"""
+    """how many tasks hold the lock or wait for it"""
 
 
 class KeyedLock:
-    """Locks by key: two blocks with the same key run one after the other. Used from one event loop."""
+    """Locks by key: blocks with the same key run one after the other. To be used from one event loop only."""
 
     def __init__(self) -> None:
         self._locks: dict[str, _Counted] = {}
 
     @property
     def keys(self) -> frozenset[str]:
-        """The keys that somebody holds or waits for."""
+        """The keys whose locks some task holds or waits for."""
         return frozenset(self._locks)
 
     @contextlib.asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
-        """Hold the lock of ``key`` as long as the block lasts. It goes to those that wait in the order they came."""
+        """Hold the lock of ``key`` while the block runs. Waiting tasks get it in the order in which they came."""
         counted = self._locks.setdefault(key, _Counted())
         counted.users += 1
         try:

@@ -1,4 +1,7 @@
-"""Times as clients want to read them (contract A.7)."""
+"""Times in the form that clients can read.
+
+What clients rely on: docs/reference/compatibility/conventions.md#times-and-types.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,11 +9,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def rfc3339(seconds: float, digits: int = 3) -> str:
-    """Seconds since 1970 as RFC 3339 in UTC with ``Z``; ``digits`` is 3 or 6, as clients refuse others."""
+    """Seconds since 1970 as an RFC 3339 time in UTC with ``Z``. ``digits`` is 3 or 6; clients refuse others."""
     moment = _EPOCH + timedelta(microseconds=round(seconds * 1_000_000))
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[: 20 + digits] + "Z"
 
 
 def rfc3339_or_none(seconds: float | None, digits: int = 3) -> str | None:
-    """As ``rfc3339``; None stays None."""
+    """Like ``rfc3339``; None stays None."""
     return None if seconds is None else rfc3339(seconds, digits)

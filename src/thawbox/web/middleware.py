@@ -78,7 +78,7 @@ class RequestMiddleware:
             self._record(scope, status, time.perf_counter() - started)
 
     def _known(self, error: Exception) -> ThawboxError:
-        if not isinstance(error, ThawboxError) and full_disk.is_meant(error):
+        if not isinstance(error, ThawboxError) and full_disk.is_full_disk(error):
             full = MachineDiskFull()
             full.__cause__ = error
             error = full

@@ -121,7 +121,7 @@ def test_build_arguments_need_a_dockerfile(logged_in: Fake, thaw: Thaw, recipe: 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("[1, 2]", "top level should be a mapping"), ("a: [", "neither JSON nor YAML"), ("", "no recipe")],
+    [("[1, 2]", "top level must be a mapping"), ("a: [", "neither JSON nor YAML"), ("", "is not a recipe")],
 )
 def test_what_is_no_recipe_is_refused_here(
     logged_in: Fake, thaw: Thaw, tmp_path: Path, text: str, said: str

@@ -24,4 +24,4 @@ def test_an_unknown_sandbox_is_one_sentence(logged_in: Fake, thaw: Thaw) -> None
 def test_a_source_that_is_not_there_is_one_sentence(logged_in: Fake, thaw: Thaw) -> None:
     thaw("run", "hello", "--keep")
     result = thaw("cp", "/nothing/here", "sandbox0:/b")
-    assert (result.exit_code, result.stderr) == (1, "thaw: There is no /nothing/here here.\n")
+    assert (result.exit_code, result.stderr) == (1, "thaw: /nothing/here does not exist on this machine.\n")

@@ -97,7 +97,7 @@ def test_a_sandbox_that_cannot_be_deleted_is_named_and_the_status_stays(logged_i
     logged_in.refuse["DELETE /v1/sandboxes/sandbox0"] = (500, {"error": "Internal error"})
     result = thaw("run", "hello", "--", "false")
     assert result.exit_code == 4
-    assert "sandbox sandbox0 is not deleted: Internal error" in result.stderr
+    assert "sandbox sandbox0 was not deleted: Internal error" in result.stderr
 
 
 def test_an_unknown_template_is_one_sentence(logged_in: Fake, thaw: Thaw) -> None:

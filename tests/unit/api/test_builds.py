@@ -37,7 +37,7 @@ async def log_of(world: World, build_id: str) -> BuildLog:
     return BuildLog.open(world.builder.log_path(build))
 
 
-async def test_accepted_build_has_exactly_the_seed_keys(world: World) -> None:
+async def test_accepted_build_has_exactly_the_published_keys(world: World) -> None:
     answer = await world.api.post("/v1/templates/build", json=SEED)
     body = answer.json()
     number = body["build_id"]
@@ -52,7 +52,7 @@ async def test_accepted_build_has_exactly_the_seed_keys(world: World) -> None:
     assert world.builder.submitted[0].base_image == "ubuntu:22.04"
 
 
-async def test_alias_that_exists_is_the_seeds_conflict(world: World) -> None:
+async def test_alias_that_exists_is_the_published_conflict(world: World) -> None:
     await submit(world)
     answer = await world.api.post("/v1/templates/build", json=SEED)
     assert answer.status_code == 409
@@ -60,7 +60,7 @@ async def test_alias_that_exists_is_the_seeds_conflict(world: World) -> None:
     assert answer.json()["message"] == "A template with alias 'my-python-template' already exists"
 
 
-async def test_recipe_without_base_image_is_the_seeds_400(world: World) -> None:
+async def test_recipe_without_base_image_is_the_published_400(world: World) -> None:
     answer = await world.api.post("/v1/templates/build", json=SEED | {"steps": SEED["steps"][1:]})  # type: ignore[index]
     assert answer.status_code == 400
     assert answer.json()["error"] == "Invalid template definition"

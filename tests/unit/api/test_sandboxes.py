@@ -15,7 +15,7 @@ from thawbox.store import sandboxes
 from thawbox.store.enums import BootPath, SandboxStatus, TemplateStatus
 
 
-async def test_created_sandbox_is_the_contracts_object(world: World) -> None:
+async def test_created_sandbox_is_the_whole_object(world: World) -> None:
     template = await world.template("mine")
     answer = await world.api.post(
         "/v1/sandboxes",

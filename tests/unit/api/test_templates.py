@@ -66,7 +66,7 @@ async def test_own_template_hides_a_public_one_of_the_same_name(world: World) ->
 @pytest.mark.parametrize(
     "name", ["nothing", "99999999999999999999", "-1", "00", "%00", "%ED%A0%80", "a" * 5000]
 )
-async def test_unknown_template_is_the_seeds_404(world: World, name: str) -> None:
+async def test_unknown_template_is_the_published_404(world: World, name: str) -> None:
     answer = await world.api.get(f"/v1/templates/{name}")
     body = answer.json()
     assert answer.status_code == 404

@@ -1,4 +1,4 @@
-"""Every file of the catalogue is a recipe, and has all that the API shows (contract B.9, B.10)."""
+"""Every file of the catalogue is a recipe, and has all that the API shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import thawbox.catalog
-from thawbox.catalog.entries import Entry, entries
+from thawbox.catalog.entries import CatalogEntry, entries
 from thawbox.settings import load
 from thawbox.templates.dialects import parse_recipe
 
@@ -47,7 +47,7 @@ def test_file_is_a_recipe_as_it_stands(file: Path) -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_entry_has_every_field(entry: Entry) -> None:
+def test_entry_has_every_field(entry: CatalogEntry) -> None:
     about = asdict(entry.about)
     assert [name for name, value in about.items() if not value] == []
     recipe = entry.recipe(LARGE)

@@ -81,7 +81,7 @@ async def test_a_failure_names_everything(settings: Settings, monkeypatch: pytes
     with pytest.raises(BuildError) as failure:
         await resolve(settings, "ubuntu:22.04")
     assert failure.value.message == (
-        "base image 'ubuntu:22.04' is not to be had (registry: registry lacks it; bootstrap: bootstrap lacks it). "
+        "base image 'ubuntu:22.04' is not available (registry: registry lacks it; bootstrap: bootstrap lacks it). "
         "Names that work without a registry: debian:11, debian:12, debian:13, python:3.9, python:3.11, python:3.13, "
         "node:18, node:20"
     )

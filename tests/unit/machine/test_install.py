@@ -31,7 +31,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> Builds:
     """Instead of gVisor, a file is built."""
     made = Builds()
 
-    def build(store: Store, _report: object) -> Path:
+    async def build(store: Store, _report: object) -> Path:
         made.append(made.sources)
         with store.workspace() as folder:
             program = folder / "runsc"
@@ -55,7 +55,7 @@ def tests(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         def __init__(self, settings: Settings) -> None:
             self.runsc = installed.open_runsc(settings)
 
-        async def remove_leftovers(self, keep: object) -> None: ...
+        async def remove_leftovers(self, keep: tuple[str, ...]) -> None: ...
 
     async def open_node(settings: Settings) -> Node:
         return Node(settings)

@@ -117,7 +117,7 @@ def test_a_verdict_that_cannot_be_written_leaves_nothing(
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr("thawbox.machine.store.os.fsync", full)
+    monkeypatch.setattr("thawbox.util.atomic.os.fsync", full)
     with pytest.raises(OSError, match="full"):
         store.keep_verdict(SUBJECT)
     assert list((store.folder / "verdicts").iterdir()) == []

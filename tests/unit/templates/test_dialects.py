@@ -1,4 +1,4 @@
-"""Every dialect of contract C.1, and every mistake."""
+"""Every dialect (docs/reference/compatibility/templates-build.md#dialects), and every mistake."""
 
 import json
 from collections.abc import Iterator
@@ -51,10 +51,10 @@ def one(step: object) -> Any:
     return parse(with_step(step)).steps[0]
 
 
-# The seed's own example, then one whole body per dialect.
+# The published documentation's own example, then one whole body per dialect.
 
 
-def test_seed_example() -> None:
+def test_published_example() -> None:
     recipe = parse(
         {
             "alias": "my-python-template",
@@ -313,7 +313,7 @@ def test_debian_packages(package: str) -> None:
 # Mistakes.
 
 
-def test_the_seeds_exact_texts() -> None:
+def test_published_texts_exactly() -> None:
     for steps in ([], None, [{"type": "run", "command": "x"}]):
         assert refusal({"alias": "t", "steps": steps}) == "Template must start with a FROM step"
     assert refusal({"alias": "t"}) == "Template must start with a FROM step"

@@ -1,4 +1,8 @@
-"""Code and commands that nobody waits for (contract E.2, E.3): the agent keeps them, so they outlive the server."""
+"""Code and commands that nobody waits for: the agent keeps them, so they outlive the server.
+
+What clients rely on: docs/reference/compatibility/execution.md#background,
+docs/reference/compatibility/gateway.md#commands.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from starlette.responses import JSONResponse
 from thawbox import guest, ids
 from thawbox.errors import GuestFault
 from thawbox.gateway.answers import answers
-from thawbox.gateway.sandbox.counters import counters_of
+from thawbox.gateway.counters import counters_of
 from thawbox.gateway.target import Target, parsed_request
 from thawbox.guest import GuestError
 from thawbox.util.timestamps import rfc3339

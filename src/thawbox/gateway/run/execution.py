@@ -23,7 +23,7 @@ from thawbox.errors import (
     SandboxUnavailable,
     UserError,
 )
-from thawbox.gateway.sandbox.counters import counted
+from thawbox.gateway.counters import counted
 from thawbox.gateway.target import Target
 from thawbox.guest import Completed, GuestError
 from thawbox.sandboxes.serving import ServingContext

@@ -1,4 +1,6 @@
-"""``/metrics``: counts of a sandbox's requests and executions, and what its machine uses (contract E.9).
+"""``/metrics``: counts of a sandbox's requests and executions, and what its machine uses.
+
+Its keys: docs/reference/compatibility/gateway.md#metrics.
 
 The counts begin when the server starts. The agent reports what the machine uses.
 """
@@ -14,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from thawbox import guest
 from thawbox.errors import GuestFault
 from thawbox.gateway.answers import answers
+from thawbox.gateway.counters import Counters, counters_of
 from thawbox.gateway.run.execution import agent_unavailable, refusal
 from thawbox.gateway.target import Target, target_of
 from thawbox.guest import GuestError
@@ -21,7 +24,6 @@ from thawbox.util.timestamps import rfc3339
 from thawbox.web.context import request_id
 
 from .answers import MachineUsage, MetricsAnswer, MetricsFields, SpaceUsage
-from .counters import Counters, counters_of
 
 router = APIRouter(tags=["metrics"])
 

@@ -1,4 +1,6 @@
-"""``/execute/stream``, ``/stream/ipython``, ``/commands/stream``: output as it comes, over a WebSocket (contract E.7).
+"""``/execute/stream``, ``/stream/ipython``, ``/commands/stream``: output as it comes, over a WebSocket.
+
+What clients rely on: docs/reference/compatibility/websockets.md#streams.
 
 The client's first frame names what to run. Then ``stdout`` and ``stderr`` with ``data``, ``result`` with ``exit_code``,
 ``execution_time`` and what the code showed, or ``error``; at the end ``complete`` with ``success``. A client that
@@ -21,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from thawbox import guest
 from thawbox.errors import UserError
+from thawbox.gateway.counters import counted
 from thawbox.gateway.run import background, execution, languages, rich
 from thawbox.gateway.run.code import DEFAULT_TIMEOUT_S, RICH_LIMIT, ExecuteCode
 from thawbox.gateway.run.commands import DEFAULT_TIMEOUT_S as COMMAND_TIMEOUT_S
@@ -28,7 +31,6 @@ from thawbox.gateway.run.commands import RunCommand
 from thawbox.gateway.run.execution import Runnable, in_folder
 from thawbox.gateway.run.ipython import ExecuteCell, run_cell
 from thawbox.gateway.run.languages import Invocation
-from thawbox.gateway.sandbox.counters import counted
 from thawbox.gateway.target import Target
 from thawbox.guest import Exit, GuestError, Process, Stderr, Stdout, Value
 from thawbox.util.timestamps import rfc3339

@@ -1,17 +1,50 @@
-"""Moves the output of a background job into its files. Part of process 1; standard library only."""
+"""A background job: its record, and its output moved into files. Part of process 1; standard library only."""
 
+import _thread
 import os
 import select
 import time
 
 from . import children
-
-TYPE_CHECKING = False  # typing costs memory
+from .program import Program
 
 READ = 64 * 1024
 PIPE_MAX = 1 << 20
 """A pipe holds at most this many bytes."""
 TIMED_OUT = 124
+
+
+class JobRecord:
+    """A job and how it ended. Times are seconds since 1970. ``done`` is held while the job runs."""
+
+    __slots__ = (
+        *("child", "code", "done", "ended", "id", "killed", "log", "meta", "pid"),
+        *("seconds", "sizes", "started", "timed_out", "truncated"),
+    )
+
+    def __init__(self, name: str, meta: dict[str, object], log: str) -> None:
+        self.id = name
+        self.meta = meta
+        self.log = log
+        self.child: children.Child | None = None
+        self.pid = 0
+        self.started = time.time()
+        self.ended: float | None = None
+        self.seconds = 0.0
+        self.code: int | None = None
+        self.killed = False
+        self.timed_out = False
+        self.truncated = False
+        self.sizes = [0, 0]
+        self.done = _thread.allocate_lock()
+        self.done.acquire()
+
+    def finish(self, program: Program) -> None:
+        """Record the end, after ``code`` has been set."""
+        program.remove_scratch()
+        self.seconds = time.monotonic() - self.child.started if self.child is not None else 0.0
+        self.ended = time.time()
+        self.done.release()
 
 
 class OutputCollector:
@@ -23,8 +56,8 @@ class OutputCollector:
 
     def __init__(
         self,
-        job: "JobRecord",
-        program: "Program",
+        job: JobRecord,
+        program: Program,
         watched: int,
         streams: list[tuple[int, int, int]],
         limit: int,
@@ -102,8 +135,3 @@ class OutputCollector:
         if self.watched >= 0:
             os.close(self.watched)
             self.watched = -1
-
-
-if TYPE_CHECKING:
-    from .jobs import JobRecord
-    from .program import Program
