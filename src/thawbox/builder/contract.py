@@ -21,7 +21,7 @@ class Builder(Protocol):
         Raises:
             AliasExists: the organisation has a template of this name whose build did not fail, and
                 ``recipe.update`` is false.
-            RateLimited: the quota of an hour or a day is used up; ``retry_after`` is the seconds until the next is allowed.
+            RateLimited: the quota of an hour or a day is used up; ``retry_after``: seconds until the next is allowed.
             InvalidTemplate: files of a COPY step were not uploaded.
         """
         ...
@@ -38,5 +38,5 @@ class Builder(Protocol):
         ...
 
     def log_path(self, build: BuildRow) -> Path:
-        """The file of this attempt's log (``buildlog``); it may not exist yet, or not any more."""
+        """The file of this attempt's log (format: ``builder.log``); it may not exist yet, or not any more."""
         ...
