@@ -23,7 +23,7 @@ def account(server: Server, client: httpx.Client | None = None) -> tuple[dict[st
 
 
 def assert_refused(answer: httpx.Response, sentence: str, *, least: int, most: int) -> None:
-    """429 as the contract has it; ``least`` and ``most``: seconds that it may say."""
+    """429 as clients read it; ``least`` and ``most``: seconds that it may say."""
     body = answer.json()
     assert answer.status_code == 429, answer.text
     assert body["error"] == "Rate limit exceeded"

@@ -37,7 +37,7 @@ async def find_blobs(connection: Connection, organization_id: int, recipe: Recip
     """The blobs of every COPY step, by step number.
 
     Raises:
-        InvalidTemplate: a step's files were not uploaded (contract C.2).
+        InvalidTemplate: a step's files were not uploaded.
     """
     found = {}
     for number, step in recipe.numbered():

@@ -1,4 +1,4 @@
-"""How many builds an organisation may ask for (SEED-B: 10 an hour, 50 a day)."""
+"""How many builds an organisation may ask for: as published, 10 an hour and 50 a day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Registry logins: from the five kinds of a recipe (contract C.1 rule 7) to what a registry takes."""
+"""Registry logins: from the five kinds of a recipe to what a registry takes.
+
+How clients send them: docs/reference/compatibility/templates-build.md#registry-logins.
+"""
 
 from __future__ import annotations
 

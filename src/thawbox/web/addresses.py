@@ -1,4 +1,7 @@
-"""Our own addresses, as the client that asks can reach them (contract G)."""
+"""Our own addresses, as the client that asks can reach them.
+
+What clients make of them: docs/reference/compatibility/addresses.md.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from starlette.requests import Request
 from thawbox.settings import Settings
 
 INTERFACE_PORT = 7777
-"""The port that stands for a sandbox's own interface (contract G)."""
+"""The port that stands for a sandbox's own interface in the vendor's host names."""
 PORTS_PATH = "/ports/"
 """The address of programs inside without a domain: ``/ports/ID/PORT/…`` at the gateway."""
 
@@ -42,7 +45,8 @@ def sandbox_url(request: Request, settings: Settings, sandbox_id: str) -> str:
     """A sandbox's own interface, without a slash at the end: a host name of its own if there is a domain."""
     if settings.domain is None:
         return _gateway_url(request, settings)  # one gateway for all: the token names the sandbox
-    # The published clients make preview addresses of these names, if they look exactly so (contract G).
+    # The published clients make preview addresses of these names, if they look exactly so:
+    # docs/reference/compatibility/addresses.md#preview-addresses.
     vendor = f".{settings.domain}".endswith(_VENDOR)
     return _below_domain(settings, f"{INTERFACE_PORT}-{sandbox_id}" if vendor else sandbox_id)
 

@@ -1,4 +1,7 @@
-"""How errors look on the wire (contract A.5): one flat envelope for everything that is not a success."""
+"""How errors look on the wire: one flat envelope for everything that is not a success.
+
+What clients rely on: docs/reference/compatibility/conventions.md#errors.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Requests per minute, and the three headers that tell about them (contract A.4)."""
+"""Requests per minute, and the three headers that tell about them.
+
+What clients rely on: docs/reference/compatibility/conventions.md#rate-limits.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Single files and folders: ``/files/read``, ``write``, ``exists``, ``mkdir``, ``remove`` (contract E.4)."""
+"""Single files and folders: ``/files/read``, ``write``, ``exists``, ``mkdir``, ``remove``.
+
+What clients rely on: docs/reference/compatibility/gateway.md#files.
+"""
 
 from __future__ import annotations
 

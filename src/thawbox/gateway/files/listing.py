@@ -1,4 +1,7 @@
-"""``GET /files/list`` (contract E.4)."""
+"""``GET /files/list``.
+
+What clients rely on: docs/reference/compatibility/gateway.md#items-of-a-listing.
+"""
 
 from __future__ import annotations
 

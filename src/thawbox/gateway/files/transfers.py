@@ -1,4 +1,7 @@
-"""Whole files as bytes, streamed: ``GET /files/download`` and ``POST /files/upload`` (contract E.4)."""
+"""Whole files as bytes, streamed: ``GET /files/download`` and ``POST /files/upload``.
+
+What clients rely on: docs/reference/compatibility/gateway.md#files.
+"""
 
 from __future__ import annotations
 

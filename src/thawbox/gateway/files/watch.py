@@ -1,4 +1,6 @@
-"""``/files/watch``: what changes in a folder, over a WebSocket (contract E.7).
+"""``/files/watch``: what changes in a folder, over a WebSocket.
+
+What clients rely on: docs/reference/compatibility/websockets.md#watching-files.
 
 Client to server, once: ``{"action": "watch", "path"}``, with ``"ack": true`` (our own addition) answered by
 ``{"type": "watching", "path", "method"}``: from then on no change is missed. Server to client, until it closes:

@@ -1,4 +1,8 @@
-"""Code and commands that nobody waits for (contract E.2, E.3): the agent keeps them, so they outlive the server."""
+"""Code and commands that nobody waits for: the agent keeps them, so they outlive the server.
+
+What clients rely on: docs/reference/compatibility/execution.md#background,
+docs/reference/compatibility/gateway.md#commands.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""``POST /execute/async`` (contract E.2, H-22): code that nobody waits for, and a call to a URL when it has ended.
+"""``POST /execute/async``: code that nobody waits for, and a call to a URL when it has ended.
+
+Its fields, and what is signed: docs/reference/compatibility/execution.md#callbacks.
 
 A pending callback is a row of the database, so a restart does not lose it; ``callback_delivery`` makes the call.
 """

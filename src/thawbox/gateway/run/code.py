@@ -1,4 +1,7 @@
-"""``POST /execute`` (contract E.2): code in, output and rich results out."""
+"""``POST /execute``: code in, output and rich results out.
+
+What clients rely on: docs/reference/compatibility/execution.md#execute.
+"""
 
 from __future__ import annotations
 

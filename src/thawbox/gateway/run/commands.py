@@ -1,4 +1,7 @@
-"""``POST /commands/run`` (contract E.3)."""
+"""``POST /commands/run``.
+
+What clients rely on: docs/reference/compatibility/gateway.md#commands.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``POST /execute/ipython`` and ``/jupyter/*`` (contract E.2): code in a kernel that remembers."""
+"""``POST /execute/ipython`` and ``/jupyter/*``: code in a kernel that remembers.
+
+What clients rely on: docs/reference/compatibility/execution.md#ipython.
+"""
 
 from __future__ import annotations
 

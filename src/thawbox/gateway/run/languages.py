@@ -1,4 +1,7 @@
-"""How code becomes a command, by language (contract E.2)."""
+"""How code becomes a command, by language.
+
+The names that clients use: docs/reference/compatibility/execution.md#languages.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What runs in a sandbox, and ending it (contract E.2)."""
+"""What runs in a sandbox, and ending it.
+
+What clients rely on: docs/reference/compatibility/execution.md#processes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What code showed, as the answers of the sandbox API spell it (contract E.2). It comes from the guest: hostile."""
+"""What code showed, as the answers of the sandbox API spell it. It comes from the guest: hostile.
+
+What clients rely on: docs/reference/compatibility/execution.md#rich-results.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``/desktop/…`` (contract E.8): no template has a desktop, said so that the clients understand it."""
+"""``/desktop/…``: no template has a desktop, said so that the clients understand it.
+
+What clients rely on: docs/reference/compatibility/gateway.md#desktop.
+"""
 
 from __future__ import annotations
 

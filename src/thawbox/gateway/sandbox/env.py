@@ -1,4 +1,7 @@
-"""``/env``: the variables that every program of a sandbox gets (contract E.5, H-18, H-28, H-29)."""
+"""``/env``: the variables that every program of a sandbox gets.
+
+Why 200, why always merged, why nothing is masked: docs/reference/compatibility/gateway.md#environment.
+"""
 
 from __future__ import annotations
 

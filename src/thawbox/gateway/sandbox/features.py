@@ -1,4 +1,4 @@
-"""What a sandbox can do, told truly: clients look before they ask (contract E.1)."""
+"""What a sandbox can do, told truly: clients look before they ask."""
 
 from __future__ import annotations
 

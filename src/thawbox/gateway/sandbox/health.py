@@ -1,4 +1,7 @@
-"""``GET /health``: the gateway's own, or with a token the sandbox's (contract E.1)."""
+"""``GET /health``: the gateway's own, or with a token the sandbox's.
+
+What clients rely on: docs/reference/compatibility/gateway.md#health-and-information.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What a sandbox is: ``/``, ``/ping``, ``/info``, ``/system`` (contract E.1); and ``/cache``: there is none (E.6)."""
+"""What a sandbox is: ``/``, ``/ping``, ``/info``, ``/system``; and ``/cache``: there is none.
+
+What clients rely on: docs/reference/compatibility/gateway.md#health-and-information,
+docs/reference/compatibility/gateway.md#cache.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""``/metrics``: counts of a sandbox's requests and executions, and what its machine uses (contract E.9).
+"""``/metrics``: counts of a sandbox's requests and executions, and what its machine uses.
+
+Its keys: docs/reference/compatibility/gateway.md#metrics.
 
 The counts begin when the server starts. The agent reports what the machine uses.
 """

@@ -1,4 +1,6 @@
-"""WebSockets of a sandbox: one JSON object per text frame, both ways (contract E.7).
+"""WebSockets of a sandbox: one JSON object per text frame, both ways.
+
+What clients rely on: docs/reference/compatibility/websockets.md#frames.
 
 A route passes its session to ``serve``, which does the rest: access, frames in and out, the pause between them
 that some clients need, back-pressure, and the end, whichever side causes it.

@@ -1,4 +1,6 @@
-"""``/execute/stream``, ``/stream/ipython``, ``/commands/stream``: output as it comes, over a WebSocket (contract E.7).
+"""``/execute/stream``, ``/stream/ipython``, ``/commands/stream``: output as it comes, over a WebSocket.
+
+What clients rely on: docs/reference/compatibility/websockets.md#streams.
 
 The client's first frame names what to run. Then ``stdout`` and ``stderr`` with ``data``, ``result`` with ``exit_code``,
 ``execution_time`` and what the code showed, or ``error``; at the end ``complete`` with ``success``. A client that

@@ -1,4 +1,6 @@
-"""``/terminal``: a shell on a real terminal over a WebSocket (contract E.7).
+"""``/terminal``: a shell on a real terminal over a WebSocket.
+
+What clients rely on: docs/reference/compatibility/websockets.md#terminal.
 
 Client to server: ``input`` with ``data``, ``resize`` with ``cols`` and ``rows``. Server to client: ``output``
 with ``data``; at the end ``exit`` with ``code`` and, the same, ``exitCode``.
