@@ -21,20 +21,7 @@ GLOSSARY = ROOT / "docs" / "explanation" / "words.md"
 PLACES = ("src", "docs", "scripts", "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 SUFFIXES = {".py", ".md", ".yaml", ".toml", ".go", ".sh", ""}
 
-CLASSES = {
-    "Home",
-    "Wish",
-    "Visit",
-    "Talk",
-    "Asked",
-    "Turns",
-    "Parts",
-    "Room",
-    "House",
-    "World",
-    "Gate",
-    "Freed",
-}
+CLASSES = {"Home", "Wish", "Visit", "Talk", "Asked", "Turns", "Parts", "Room", "House", "World", "Gate"}
 RETIRED_CLASSES = {f"class {name}" for name in CLASSES}
 """Metaphors. Each class is called by what it is: SandboxContext, CreateRequest, PortRequest, KeyedLock."""
 
