@@ -319,7 +319,7 @@ class UnexpectedFault(InternalFault):
     """A bug in the server; its log has the traceback under the request id."""
 
     def __init__(self) -> None:
-        super().__init__("Something broke inside the server. Its log tells what, under this request id.")
+        super().__init__("The server failed. Its log has the details under this request id.")
 
 
 class NoCapacity(InternalFault):

@@ -29,7 +29,7 @@ from .sandboxes.events import Events
 from .sandboxes.service import SandboxService
 from .sandboxes.tokens import open_signer
 from .settings import Settings
-from .snapshots.garbage import Freed, collect
+from .snapshots.garbage import GarbageReport, collect
 from .snapshots.pins import Pins
 from .state import Layout
 from .store.database import Database, open_database
@@ -81,7 +81,7 @@ async def serve(settings: Settings) -> None:
                 await _listen(settings, context)
 
 
-async def collect_garbage(settings: Settings) -> Freed:
+async def collect_garbage(settings: Settings) -> GarbageReport:
     """Remove files that nothing refers to. If a server runs, it does this: only it knows what is in use.
 
     Raises:
@@ -94,7 +94,7 @@ async def collect_garbage(settings: Settings) -> Freed:
         with _locked(settings):
             async with _opened(settings) as (layout, database):
                 return await collect(layout, database, Pins())
-    return Freed(**answer)
+    return GarbageReport(**answer)
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import secrets
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ import pytest
 
 import thawbox.agent
 from thawbox.guest import Endpoint
+
+from . import signals
 
 LAUNCHER = Path(thawbox.agent.__file__).with_name("agent.py")
 PR_SET_CHILD_SUBREAPER = 36
@@ -48,9 +49,7 @@ class Agent:
 
 def _be_like_process_1() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    # The process that started the tests may ignore these signals: nohup, a shell's "&".
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+    signals.heard()
 
 
 def _confined(writable: Path) -> list[str]:

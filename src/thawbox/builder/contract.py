@@ -1,4 +1,4 @@
-"""What the HTTP plane may ask of the build service, and what it gets in half-started states."""
+"""The interface of the build service for the HTTP plane, with what holds while builds start and end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Builder(Protocol):
         Raises:
             AliasExists: the organisation has a template of this name whose build did not fail, and
                 ``recipe.update`` is false.
-            RateLimited: the quota of an hour or a day is used up; ``retry_after`` says when to come back.
+            RateLimited: the quota of an hour or a day is used up; ``retry_after``: seconds until the next is allowed.
             InvalidTemplate: files of a COPY step were not uploaded.
         """
         ...
@@ -34,9 +34,9 @@ class Builder(Protocol):
         ...
 
     async def forget(self, template_id: int) -> None:
-        """The template's row is gone: remove the files that only it needed."""
+        """Remove the files that only this template needed. Its row is deleted already."""
         ...
 
     def log_path(self, build: BuildRow) -> Path:
-        """The file of this attempt's log (``buildlog``); it may not exist yet, or not any more."""
+        """The file of this attempt's log (format: ``builder.log``); it may not exist yet, or not any more."""
         ...

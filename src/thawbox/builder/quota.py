@@ -1,4 +1,4 @@
-"""How many builds an organisation may ask for: as published, 10 an hour and 50 a day."""
+"""The quota of builds per organisation: as published, 10 an hour and 50 a day."""
 
 from __future__ import annotations
 

@@ -213,11 +213,9 @@ class BuildService:
                         await asyncio.shield(self._fail(row, job_log, "cancelled"))
                     raise
                 except Exception as error:
-                    log.exception("build_broke")
-                    reason = f"internal error: {type(error).__name__}: {error}"
-                    await self._fail(
-                        row, job_log, MachineDiskFull().message if full_disk.is_full_disk(error) else reason
-                    )
+                    if not isinstance(error, BuildError | MachineDiskFull):
+                        log.exception("build_broke")
+                    await self._fail(row, job_log, _reason(error))
         finally:
             metrics.BUILDS.labels(outcome=outcome).inc()
             metrics.BUILD_SECONDS.labels(outcome=outcome).observe(time.monotonic() - began)

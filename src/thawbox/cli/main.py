@@ -43,11 +43,11 @@ class Lazy(Commands):
     """Imports each command only when it is used: the database alone takes 0.3 s, and most commands do not need it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands, in the order in which people need them."""
+        """Names of the commands, in the order in which a new user needs them."""
         return list(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command called ``cmd_name``; None if there is no such command."""
+        """The command of this name; None if it does not exist."""
         if cmd_name not in _MODULES:
             return None
         found = getattr(import_module(f".{_MODULES[cmd_name]}", __package__), cmd_name)

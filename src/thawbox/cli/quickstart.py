@@ -95,7 +95,7 @@ def _main_job(out: Console, running: Running, name: str, keep: bool) -> None:
     with connect() as server:
         built = build_entry(running.settings, name, out)
         if built["status"] != TemplateStatus.ACTIVE:
-            raise click.exceptions.Exit(FAILED)  # why has been said
+            raise click.exceptions.Exit(FAILED)  # the build has printed why
         rows += build_figures(running.settings, int(built["template_id"]), built["seconds"])
 
         out.rule("sandbox", align="left")
@@ -122,8 +122,8 @@ def _command(out: Console, gateway: httpx.Client, *, quiet: bool) -> float:
     finished = run_plain(gateway, _COMMAND, timeout_s=60)
     took = time.perf_counter() - began
     if finished.exit_code != 0:
-        said = finished.stderr.decode("utf-8", "replace")
-        raise Failure(f"{shlex.join(_COMMAND)} ended with status {finished.exit_code}: {said}")
+        printed = finished.stderr.decode("utf-8", "replace")
+        raise Failure(f"{shlex.join(_COMMAND)} ended with status {finished.exit_code}: {printed}")
     if not quiet:
         out.print(Text(f"$ {shlex.join(_COMMAND)}", style="bold"))
         out.print(Text(finished.stdout.decode("utf-8", "replace")))
@@ -193,7 +193,7 @@ def _server(out: Console, settings: Settings, keep: bool) -> Iterator[Running]:
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "thawbox.cli.main", "serve", "--host", host, "--state", str(settings.state)]
     argv += ["--port", str(settings.port), "--gateway-port", str(settings.gateway_port)]
-    # Whoever tries this eleven times an hour should not meet the quota.
+    # No quota: people try this more often than ten times an hour.
     environment = {**os.environ, "THAWBOX_BUILDS_PER_HOUR": "0", "THAWBOX_BUILDS_PER_DAY": "0"}
     with log.open("wb") as written:
         # A session of its own: Ctrl-C reaches this program only, which then stops the server in order.

@@ -131,10 +131,10 @@ async def _announce(settings: Settings, key_file: Path) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     for port in (settings.port, settings.gateway_port):
         await _wait_for(host, port)
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    display_host = f"[{settings.host}]" if ":" in settings.host else settings.host
     click.echo(
-        f"Thawbox listens on http://{shown}:{settings.port} (API) and "
-        f"http://{shown}:{settings.gateway_port} (sandboxes).\n"
+        f"Thawbox listens on http://{display_host}:{settings.port} (API) and "
+        f"http://{display_host}:{settings.gateway_port} (sandboxes).\n"
         f"State: {settings.state}. Key for this machine: {key_file}. Ctrl-C stops the server.",
         err=True,
     )

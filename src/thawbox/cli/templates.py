@@ -89,7 +89,7 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
         print_json(item)
         return
     out = console()
-    shown = {
+    facts = {
         "name": item["name"],
         "id": item["id"],
         "status": item.get("status"),
@@ -102,7 +102,7 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
         "created": item.get("created_at"),
         "updated": item.get("updated_at"),
     }
-    for label, value in shown.items():
+    for label, value in facts.items():
         if value not in (None, ""):
             text = "\n".join(harmless(line) for line in str(value).splitlines())
             out.print(f"{label + ':':<13}{text}", markup=False)

@@ -3,7 +3,7 @@
 The socket is ``control.sock`` in the state folder, which only root can enter. A request is a line of JSON with ``op``.
 The answer is one or more lines of JSON; after the last one the server closes the connection:
 
-* ``gc``: what was removed, the fields of ``snapshots.garbage.Freed``.
+* ``gc``: what was removed, the fields of ``snapshots.garbage.GarbageReport``.
 * ``pools``: ``{"pools": [...]}``, the pools as ``Pools.figures`` describes them.
 * ``catalogue``: ``{"templates": [...]}``, the templates of the catalogue and the status of each.
 * ``catalogue_build`` with ``name`` and ``no_cache``: builds a template of the catalogue. While the build runs, lines

@@ -19,7 +19,7 @@ _POLICY = Path("/etc/containers/policy.json")
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The repository that is asked, after mirrors: ``host[:port]`` and the path below it."""
+    """The repository to download from, a mirror's if one is configured: ``host[:port]`` and the path below it."""
 
     host: str
     path: str

@@ -37,7 +37,9 @@ _REMEMBER_S = 60.0
 """How long this process remembers an answer: building a recipe again need not wait for the registry."""
 
 
-class _Source(Protocol):
+class ImageSource(Protocol):
+    """A module that resolves and fetches images; see the contract above."""
+
     async def resolve(
         self, reference: str, *, settings: Settings, credentials: Credentials | None, log: Log
     ) -> ResolvedBase: ...
@@ -53,7 +55,7 @@ class _Source(Protocol):
     ) -> ImageConfig: ...
 
 
-_SOURCES: dict[str, _Source] = {registry.NAME: registry, bootstrap.NAME: bootstrap}
+_SOURCES: dict[str, ImageSource] = {registry.NAME: registry, bootstrap.NAME: bootstrap}
 _answers: dict[tuple[str, str], tuple[float, ResolvedBase]] = {}
 
 

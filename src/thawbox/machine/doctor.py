@@ -1,4 +1,4 @@
-"""What this machine lacks: every need of the node, tried out rather than looked up.
+"""Find out what this machine lacks: each check tries a need of the node instead of looking up a version.
 
 The checks change nothing: what they make (namespace, firewall table, mount, cgroup, sandbox) they remove.
 ``doctor_kernel`` holds those that make something; here are those that only look.
@@ -49,9 +49,13 @@ async def _guarded(one: Check, settings: Settings) -> Finding:
         return await asyncio.wait_for(one(settings), 60)
     except TimeoutError:
         return Finding(
-            name, False, "the check did not end within 60 s", "something hangs that must not", "dmesg | tail"
+            name,
+            False,
+            "the check did not end within 60 s",
+            "something on this machine hangs",
+            "dmesg | tail",
         )
-    except Exception as error:  # a doctor that dies of the disease helps nobody
+    except Exception as error:  # the other checks still run
         return Finding(
             name, False, f"the check broke: {error!r}", "it could not be found out whether this works"
         )
@@ -105,7 +109,7 @@ async def _disk(settings: Settings) -> Finding:
     folder = existing_parent(settings.state)
     gigabytes = shutil.disk_usage(folder).free / 1e9
     detail = f"{gigabytes:.0f} GB free for {settings.state}"
-    why = "a base image takes about 1 GB as layer and image, builds and sandboxes write besides"
+    why = "a base image takes about 1 GB as layer and image, builds and sandboxes need more"
     fix = "thaw gc, or THAWBOX_STATE=/on/a/larger/disk"
     if gigabytes < _DISK_NEEDED:
         return Finding("disk", False, detail, why, fix)
@@ -147,8 +151,8 @@ async def _dns(settings: Settings) -> Finding:
 
 
 def name_server_answers(address: str) -> bool:
-    """Whether somebody answers DNS at ``address`` within a few seconds."""
-    # The root's name servers: any answer, a refusal too, shows that somebody is there.
+    """Whether a name server answers at ``address`` within a few seconds."""
+    # Asks for the root's name servers: any answer, a refusal too, shows that a name server is there.
     question = b"\x54\x42\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00" + b"\x00\x00\x02\x00\x01"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(2)
@@ -208,7 +212,7 @@ async def _ports(settings: Settings) -> Finding:
 
 
 def port_is_taken(host: str, port: int) -> bool:
-    """Whether binding ``port`` on ``host`` fails because somebody has it."""
+    """Whether binding ``port`` on ``host`` fails because another program listens there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -80,7 +80,7 @@ async def _nftables(settings: Settings) -> Finding:
     table = f"thawbox_doctor_{os.getpid()}"
     if os.geteuid() != 0:
         return Finding("nftables", None, _NEEDS_ROOT, why, "sudo thaw doctor")
-    try:  # the very rules of the server, for devices and addresses that nobody has
+    try:  # the server's own rules, for devices and addresses that do not exist
         await firewall.install(table, "tbdoc", "192.0.2.0/24", ["192.0.2.1"])
     except RuntimeFault as error:
         fix = "modprobe -a nf_tables nft_fib_inet nft_nat nft_masq nft_ct"

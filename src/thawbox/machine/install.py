@@ -32,7 +32,7 @@ def require_machine() -> None:
     """Refuse a machine on which set-up cannot work.
 
     Raises:
-        RuntimeFault: we are not root, or the processor is another one than x86_64.
+        RuntimeFault: the user is not root, or the processor is not x86_64.
     """
     if os.geteuid() != 0:
         raise RuntimeFault("set-up must run as root, because it tries real sandboxes: sudo thaw setup")

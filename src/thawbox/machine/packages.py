@@ -1,6 +1,6 @@
 """The system packages that Thawbox needs: which are missing, and installing them with apt.
 
-A need counts as met when its program or file is there, whoever put it there: so the check works on every distribution,
+A need counts as met when its program or file is there, however it got there: so the check works on every distribution,
 and names what Debian and Ubuntu call the package.
 """
 

@@ -2,7 +2,7 @@
 survives. Versions of gVisor have shipped with checkpoint or restore broken, so none is used without it.
 
 The verdict is kept for the whole machine (``store``), under what was tested and on what: another binary, agent, kernel
-or processor makes another run necessary. Each state folder notes besides which agent it takes next.
+or processor makes another run necessary. Each state folder also notes which agent it takes next.
 """
 
 from __future__ import annotations
@@ -179,12 +179,12 @@ async def _call_in(container: Container) -> None:
 
 
 async def _call_out(node: Node, container: Container) -> None:
-    """From the guest to a listener of ours, for which the firewall of this test's node is opened."""
-    heard = asyncio.get_running_loop().create_future()
+    """Connect from the guest to a listener in this process, for which the firewall of this test's node is opened."""
+    received = asyncio.get_running_loop().create_future()
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not heard.done():
-            heard.set_result(await reader.read(100))
+        if not received.done():
+            received.set_result(await reader.read(100))
         writer.write(b"hello guest")
         await writer.drain()
         writer.close()
@@ -199,5 +199,5 @@ async def _call_out(node: Node, container: Container) -> None:
             argv=[*INTERPRETER_ARGV, "-c", _CALL_OUT, container.slot.host_address, str(port)],
             timeout=20,
         )
-        if done.stdout.strip() != b"hello guest" or await heard != b"hello host":
+        if done.stdout.strip() != b"hello guest" or await received != b"hello host":
             raise RuntimeFault(f"the guest cannot call out: {done.stdout!r} {done.stderr[-300:]!r}")

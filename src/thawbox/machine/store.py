@@ -1,6 +1,6 @@
 """What all state folders of this machine share: runsc as built here, verdicts of its self-test, and Go.
 
-The folder (setting ``shared_runtime``) is root's alone. Anything in it that somebody else could have written is
+The folder (setting ``shared_runtime``) belongs to root. Anything in it that another user could have written is
 treated as missing. Files get their names by a rename, so two set-ups at once, or one that is killed, leave no half of
 one behind.
 """
@@ -136,8 +136,8 @@ def is_private(path: Path) -> bool:
     """Whether nobody but root could have written or replaced ``path``: it is there, is no symbolic link, and it and
     every folder above belong to root and cannot be written by others.
 
-    A folder above that others may write in is fine if it is sticky, as /tmp is: nobody replaces another's entry there.
-    Whoever runs without root's rights trusts their own files too.
+    A folder above that others may write in is fine if it is sticky, as /tmp is: there only owners replace their
+    entries. Users other than root trust their own files too.
     """
     try:
         if not _is_safe(path.lstat()):

@@ -13,7 +13,7 @@ from pathlib import Path
 from thawbox import processes
 
 GUEST_NAME_SERVER = "169.254.53.53"
-"""The name server of every guest: an address that nobody has. Port 53 is redirected to a real one."""
+"""The name server of every guest: an unused link-local address. Port 53 is redirected to a real one."""
 
 _FORBIDDEN = (
     "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, "

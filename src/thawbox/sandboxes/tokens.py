@@ -115,7 +115,7 @@ def _claims(text: str, key: bytes) -> TokenClaims:
         claims = jwt.decode(text, key, algorithms=["HS256"], audience=AUDIENCE, options=options)
         return TokenClaims(str(claims["sub"]), int(claims["org"]), float(claims["exp"]))
     except (jwt.InvalidTokenError, ValueError, TypeError) as error:
-        raise InvalidToken("The token is not one that this server gave out for a sandbox.") from error
+        raise InvalidToken("The token is not one that this server issued for a sandbox.") from error
 
 
 def open_signer(settings: Settings) -> TokenSigner:

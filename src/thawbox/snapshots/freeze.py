@@ -78,7 +78,7 @@ async def freeze_copy(
             )  # no trace of the sandbox's id in /etc/hosts
             await guest.renew(container.endpoint)
         except guest.GuestError as error:
-            raise GuestFault(f"the agent inside cannot be made to forget: {error}") from error
+            raise GuestFault(f"the agent inside cannot be restarted with empty memory: {error}") from error
 
     return await _freeze(node, version, agent_image, cleanse, memory=memory, internet=internet)
 

@@ -31,20 +31,22 @@ BASE_IMAGE = "base-{layer}.erofs"
 
 
 @dataclass(frozen=True, slots=True)
-class Freed:
+class GarbageReport:
     """How many of each kind were removed, and how many bytes that gave back."""
 
     removed: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
 
-    def __add__(self, other: Freed) -> Freed:
+    def __add__(self, other: GarbageReport) -> GarbageReport:
         """Both together; the order of the kinds is that of their first mention."""
         kinds = dict.fromkeys([*self.removed, *other.removed])
         counts = {kind: self.removed.get(kind, 0) + other.removed.get(kind, 0) for kind in kinds}
-        return Freed(counts, self.bytes + other.bytes)
+        return GarbageReport(counts, self.bytes + other.bytes)
 
 
-async def collect(layout: Layout, database: Database, pins: Pins, agent_in_use: str | None = None) -> Freed:
+async def collect(
+    layout: Layout, database: Database, pins: Pins, agent_in_use: str | None = None
+) -> GarbageReport:
     """Remove versions, images, layers and uploads that no template, sandbox or build needs, downloads and old builds.
 
     Layers (base images too) that only failed or deleted templates used are a cache, and are removed as well.
@@ -57,16 +59,18 @@ async def collect(layout: Layout, database: Database, pins: Pins, agent_in_use: 
     files = await remove_unreferenced_uploads(layout, database)
     keep = layers_of_versions(layout) | pins.names()
     count, size = await asyncio.to_thread(layers.collect, layout, keep, unused_for_s=0)
-    freed += Freed({"layers": count}, size)
+    freed += GarbageReport({"layers": count}, size)
     freed += await retire_versions(layout, database, pins)  # images whose layers have just gone
     freed += files
     cached = await asyncio.to_thread(_empty_cache, layout)
     logs = await _remove_logs_without_template(layout, database)
-    freed += Freed({"logs": logs, "builds": len(ended)}, cached)
+    freed += GarbageReport({"logs": logs, "builds": len(ended)}, cached)
     return freed + await remove_old_agents(layout, database, agent_in_use)
 
 
-async def retire_versions(layout: Layout, database: Database, pins: Pins, *, of: str | None = None) -> Freed:
+async def retire_versions(
+    layout: Layout, database: Database, pins: Pins, *, of: str | None = None
+) -> GarbageReport:
     """Remove versions that no template and no sandbox boots from, and images that no version needs.
 
     To be called whenever a reference is removed: a template was replaced or deleted, a sandbox ended. ``of``: the key
@@ -75,7 +79,7 @@ async def retire_versions(layout: Layout, database: Database, pins: Pins, *, of:
     async with database.read() as connection:
         wanted = await templates.snapshot_keys(connection)
         if of in wanted:
-            return Freed()
+            return GarbageReport()
         wanted |= await sandboxes.snapshot_keys(connection)
     # No await from here until the images are removed, so that no pin can be taken meanwhile.
     doomed = [
@@ -95,7 +99,7 @@ async def retire_versions(layout: Layout, database: Database, pins: Pins, *, of:
         image.unlink()  # a sandbox that has it mapped keeps it until it ends
     for folder in doomed:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    return Freed({"snapshots": len(doomed), "images": len(images)}, freed)
+    return GarbageReport({"snapshots": len(doomed), "images": len(images)}, freed)
 
 
 def layers_of_versions(layout: Layout) -> set[str]:
@@ -103,7 +107,7 @@ def layers_of_versions(layout: Layout) -> set[str]:
     return {layer for version in manifest.references(layout) for layer in version.layers}
 
 
-async def remove_unreferenced_uploads(layout: Layout, database: Database) -> Freed:
+async def remove_unreferenced_uploads(layout: Layout, database: Database) -> GarbageReport:
     """Remove uploaded files that neither an upload's row nor a waiting or running build names."""
     async with database.read() as connection:
         wanted = await uploads.blobs(connection)
@@ -118,10 +122,10 @@ async def remove_unreferenced_uploads(layout: Layout, database: Database) -> Fre
     freed = sum(_size(path) for path in doomed)
     for path in doomed:
         path.unlink(missing_ok=True)
-    return Freed({"uploads": len(doomed)}, freed)
+    return GarbageReport({"uploads": len(doomed)}, freed)
 
 
-async def remove_old_agents(layout: Layout, database: Database, in_use: str | None) -> Freed:
+async def remove_old_agents(layout: Layout, database: Database, in_use: str | None) -> GarbageReport:
     """Remove images of agents that no version was frozen with and no sandbox has.
 
     Two more are kept: the one ``in_use`` by the running server, and the one that the next server will use. If the
@@ -129,7 +133,7 @@ async def remove_old_agents(layout: Layout, database: Database, in_use: str | No
     """
     next_one = agent_that_passed(layout)
     if next_one is None:
-        return Freed({"agents": 0})
+        return GarbageReport({"agents": 0})
     async with database.read() as connection:
         wanted = {row.agent_image for row in await sandboxes.list_all(connection)}
     wanted |= {version.agent_image for version in manifest.references(layout)}
@@ -141,7 +145,7 @@ async def remove_old_agents(layout: Layout, database: Database, in_use: str | No
     freed = sum(_size(path) for path in doomed)
     for path in doomed:
         path.unlink(missing_ok=True)
-    return Freed({"agents": len(doomed)}, freed)
+    return GarbageReport({"agents": len(doomed)}, freed)
 
 
 def _size(path: Path) -> int:

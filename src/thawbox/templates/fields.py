@@ -25,7 +25,7 @@ MAX_NAME_BYTES = 255
 MAX_ID = 2**32 - 2
 """The largest user or group id. The next one, 2**32 - 1, means "no change" to the kernel (chown(2))."""
 
-_SHOWN = 60
+_MAX_QUOTED = 60
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?|[0-9]{1,10}")
@@ -54,7 +54,7 @@ MAX_IMAGE_BYTES = 512
 def quoted(value: object) -> str:
     """``value`` for an error message: one short line that can always be encoded as UTF-8."""
     if isinstance(value, str):
-        cut = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+        cut = value if len(value) <= _MAX_QUOTED else value[:_MAX_QUOTED] + "…"
         return json.dumps(cut, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
     if value is None or isinstance(value, bool):
         return json.dumps(value)

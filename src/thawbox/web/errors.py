@@ -29,7 +29,7 @@ class ErrorEnvelope(BaseModel):
     code: str = Field(description="For programs, upper case with underscores.")
     request_id: str
     retry_after: int | None = Field(
-        default=None, description="Seconds; only where it makes sense to come back."
+        default=None, description="Seconds to wait before the next try, where one makes sense."
     )
     details: dict[str, Any] | None = Field(default=None, description="Absent rather than null.")
     timestamp: str | None = Field(default=None, description="Gateway only.")

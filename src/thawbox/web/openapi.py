@@ -20,11 +20,11 @@ _TEXTS = {
     404: "Unknown, or of another organisation.",
     405: "This path does not take this method.",
     409: "Not in this state.",
-    413: "More bytes than this server takes.",
+    413: "More bytes than this server accepts.",
     416: "The range is not in the file.",
-    429: "Too often; `retry_after` says when to come back.",
-    500: "Something broke inside; the server's log tells what, under the request id.",
-    503: "Not now; worth another try.",
+    429: "Too often; `retry_after` says how many seconds to wait.",
+    500: "A fault of the server; its log has the reason under the request id.",
+    503: "Not possible now; try again later.",
 }
 _HEADERS = {
     "X-Request-ID": {"description": "Also `request_id` in the body.", "schema": {"type": "string"}},

@@ -15,6 +15,7 @@ import pytest
 from websockets.sync.server import Server as WebSocketServer
 from websockets.sync.server import ServerConnection, serve
 
+from tests.support import signals
 from tests.support.command_line import Thaw
 from tests.support.fake_api import KEY, Fake
 
@@ -86,6 +87,7 @@ def forwarding(server: Fake, ports: str) -> Iterator[tuple[int, subprocess.Popen
         [sys.executable, "-m", "thawbox.cli.main", "forward", "box", ports],
         env=environment,
         stderr=subprocess.PIPE,
+        preexec_fn=signals.heard,
     ) as process:
         assert process.stderr is not None
         try:

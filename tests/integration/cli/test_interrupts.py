@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import signals
 from tests.support.fake_api import Fake
 
 
@@ -22,6 +23,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=dict(os.environ),
+        preexec_fn=signals.heard,
     )
 
 

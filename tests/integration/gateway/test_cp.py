@@ -112,11 +112,11 @@ async def test_what_cannot_be_copied_says_so(live: Live, tmp_path: Path) -> None
     (inside / "file").touch()
     here = tree(tmp_path / "tree")
     for way, source, target, said in (
-        (copying.copy_in, here / "nothing", inside, "There is no"),
+        (copying.copy_in, here / "nothing", inside, "does not exist on this machine"),
         (copying.copy_in, here, inside / "file", "is a file in the sandbox"),
-        (copying.copy_in, "-", f"{inside}/", "under which name"),
-        (copying.copy_out, inside / "nothing", tmp_path, "There is no"),
-        (copying.copy_out, inside, "-", "only a file can go to standard output"),
+        (copying.copy_in, "-", f"{inside}/", "add the name of the file that standard input is stored in"),
+        (copying.copy_out, inside / "nothing", tmp_path, "does not exist in the sandbox"),
+        (copying.copy_out, inside, "-", "only a file can be written to standard output"),
     ):
         with pytest.raises(Failure, match=said):
             await copy(live, way, source, target)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.database import open_database
 from thawbox.builder import quota
 from thawbox.errors import RateLimited
 from thawbox.settings import load
 from thawbox.store import builds, organizations, templates
-from thawbox.store.database import Database, open_database
+from thawbox.store.database import Database
 
 NOW = 1_000_000.0
 SETTINGS = load(builds_per_hour=2, builds_per_day=4)

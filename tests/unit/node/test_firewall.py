@@ -126,6 +126,14 @@ def test_without_name_servers_and_exceptions() -> None:
     assert bare.forward(out()) == f"to {INTERNET} from the host"
 
 
+def test_only_questions_for_names_are_redirected_to_a_public_name_server() -> None:
+    public = parse(firewall.ruleset("thawbox_tbab12", "tbab12", "10.200.0.0/20", ["8.8.8.8"]))
+    question = out(firewall.GUEST_NAME_SERVER, protocol="udp", port=53)
+    assert public.forward(question) == "to 8.8.8.8 from the host"
+    assert public.forward(out(firewall.GUEST_NAME_SERVER, port=443)) == DROPPED
+    assert public.forward(out(firewall.GUEST_NAME_SERVER, protocol="sctp", port=53)) == DROPPED
+
+
 def test_an_older_table_is_replaced_in_one_transaction() -> None:
     first, second, third, fourth, *_ = TEXT.split("\n")[1:]
     assert (first, second) == ("table inet thawbox_tbab12 {}", "delete table inet thawbox_tbab12")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.database import open_database
 from thawbox.settings import load
 from thawbox.state import Layout
-from thawbox.store.database import Database, open_database
+from thawbox.store.database import Database
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ async def test_an_agent_that_does_not_forget_is_not_frozen(
     runtime: FakeRuntime, agents: FakeAgents, copied: Path
 ) -> None:
     agents.refusals["renew"] = GuestError("UNKNOWN_OPERATION", "renew")
-    with pytest.raises(GuestFault, match="the agent inside cannot be made to forget: renew"):
+    with pytest.raises(GuestFault, match="the agent inside cannot be restarted with empty memory: renew"):
         await freeze_copied(runtime, copied)
     assert "run pass" not in agents.calls
     check_nothing_is_left(runtime, copied)

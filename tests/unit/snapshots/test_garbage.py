@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from thawbox.snapshots import garbage, layers, manifest
 from thawbox.snapshots.garbage import (
-    Freed,
+    GarbageReport,
     collect,
     remove_old_agents,
     remove_unreferenced_uploads,
@@ -133,7 +133,7 @@ async def test_nothing_is_looked_at_while_another_template_refers_to_the_version
     version(layout, "shared", image="shared.erofs")
     version(layout, "nobody", image="nobody.erofs")
     await template(database, organization, "shared")
-    assert await retire_versions(layout, database, Pins(), of="shared") == Freed()
+    assert await retire_versions(layout, database, Pins(), of="shared") == GarbageReport()
     assert names(layout.snapshots) == {"shared", "nobody"}
     assert (await retire_versions(layout, database, Pins(), of="nobody")).removed["snapshots"] == 1
 
@@ -268,5 +268,7 @@ async def ended_build(database: Database, organization: int, template_id: int) -
 
 
 def test_what_was_freed_adds_up() -> None:
-    assert Freed({"a": 1}, 10) + Freed({"b": 2, "a": 3}, 5) == Freed({"a": 4, "b": 2}, 15)
-    assert Freed() + Freed() == Freed()
+    assert GarbageReport({"a": 1}, 10) + GarbageReport({"b": 2, "a": 3}, 5) == GarbageReport(
+        {"a": 4, "b": 2}, 15
+    )
+    assert GarbageReport() + GarbageReport() == GarbageReport()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.database import open_database
 from thawbox.settings import load
-from thawbox.store.database import Database, open_database
+from thawbox.store.database import Database
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PoolTarget:
     """How many containers of one version should wait."""
 
     ready: int = 0
@@ -60,7 +60,7 @@ class Candidate:
     """of one shell"""
 
 
-def targets(candidates: Mapping[str, Candidate], bounds: Bounds) -> dict[str, Target]:
+def targets(candidates: Mapping[str, Candidate], bounds: Bounds) -> dict[str, PoolTarget]:
     """Compute how many of each version should wait, by the version's key.
 
     The versions take turns, the one with the highest score first, and each turn gives one container, until each has
@@ -82,7 +82,7 @@ def targets(candidates: Mapping[str, Candidate], bounds: Bounds) -> dict[str, Ta
             if bounds.ceiling and (one.score >= UNUSED_BELOW or bounds.floor) and one.shell_mb <= left:
                 shells[key] += 1
                 left -= one.shell_mb
-    return {key: Target(ready[key], shells[key]) for key in order}
+    return {key: PoolTarget(ready[key], shells[key]) for key in order}
 
 
 def wanted(score: float, bounds: Bounds) -> int:

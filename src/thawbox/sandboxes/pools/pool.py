@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from thawbox.node.container import Container
 from thawbox.snapshots.manifest import Version
 
-from .demand import Demand, Target
+from .demand import Demand, PoolTarget
 
 
 def living(waiting: Iterable[Container]) -> int:
@@ -35,7 +35,7 @@ class Pool:
     shells: deque[Container] = field(default_factory=deque)
     """created containers in which nothing runs"""
     demand: Demand = field(default_factory=Demand)
-    target: Target = field(default_factory=Target)
+    target: PoolTarget = field(default_factory=PoolTarget)
     failed_at: float | None = None
     """when the last attempt to make one failed, on the keeper's clock; None: it worked"""
     misses: int = 0
