@@ -17,13 +17,15 @@ def replacing(target: Path, *, within: Path | None = None) -> Iterator[Path]:
     An existing file is replaced; an existing folder is not, unless it is empty. If the block raises, what it made is
     removed and ``target`` stays as it was. If it made nothing, that is an error.
 
+    The unfinished file is called ``.new-``, a random part, and the suffix of ``target``.
+
     ``within``: the folder for the unfinished file, on the same file system; None: the folder of ``target``. After a
     crash the unfinished file is left there. Large files belong into a folder that is cleaned at the start.
 
     Raises:
         OSError: it cannot be renamed. What the block raises passes through.
     """
-    unfinished = (within or target.parent) / f".new-{secrets.token_hex(8)}"
+    unfinished = (within or target.parent) / f".new-{secrets.token_hex(8)}{target.suffix}"
     try:
         yield unfinished
         unfinished.rename(target)
