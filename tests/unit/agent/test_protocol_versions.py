@@ -47,10 +47,11 @@ def test_rows_of_one_operation_do_not_overlap() -> None:
             if row.since <= version and (row.until is None or version <= row.until)
         ]
         assert sorted(valid) == sorted(operations(version))
-    above = [row.name for row in OPERATIONS if not 0 <= row.since <= protocol.VERSION]
-    assert above == [], (
-        f"rows with since= above version {protocol.VERSION}: raise VERSION in agent/protocol.py"
+    above = [f"{row.name} (since={row.since})" for row in OPERATIONS if row.since > protocol.VERSION]
+    assert not above, (
+        f"{', '.join(above)}: above version {protocol.VERSION}. Raise VERSION in agent/protocol.py, see {GUIDE}"
     )
+    assert all(row.since >= 0 for row in OPERATIONS)
     assert all(row.until is None or row.since <= row.until < protocol.VERSION for row in OPERATIONS)
 
 
@@ -70,12 +71,14 @@ def test_every_frame_type_is_recorded() -> None:
 
 def test_the_agent_serves_the_operations_of_its_version() -> None:
     lacking = set(served()) - set(operations())
-    assert lacking == set(), (
-        f"served by agent/main.py, but version {protocol.VERSION} has no such row: add a row to "
+    assert not lacking, (
+        f"{', '.join(sorted(lacking))}: served by agent/main.py, but not in version {protocol.VERSION}: add a row to "
         f"guest/operations.py:OPERATIONS, see {GUIDE}; if it is there, raise VERSION in agent/protocol.py"
     )
     unserved = set(operations()) - set(served())
-    assert unserved == set(), "in guest/operations.py:OPERATIONS: add a case to agent/main.py:_operate"
+    assert not unserved, (
+        f"{', '.join(sorted(unserved))}: in guest/operations.py:OPERATIONS, but agent/main.py:_operate has no such case"
+    )
 
 
 @pytest.mark.parametrize("name", operations())
@@ -90,7 +93,9 @@ def test_the_agent_reads_the_fields_that_an_operation_takes(name: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_page_describes_every_operation(version: int) -> None:
     page = PAGE.read_text()
-    assert f"## Version {version}\n" in page
+    assert f"## Version {version}\n" in page, (
+        f"docs/reference/agent-protocol.md has no such section, see {GUIDE}"
+    )
     for operation in operations(version).values():
         row = table_row(operation)
         assert row in page, f"add the row that {COMMAND} prints to docs/reference/agent-protocol.md"
