@@ -12,13 +12,14 @@ from starlette.routing import BaseRoute
 from thawbox.api.app import create_app
 from thawbox.api.context import ApiContext
 from thawbox.sandboxes.tokens import open_signer
-from thawbox.settings import Settings, load
+from thawbox.settings import Settings
 from thawbox.store import keys, organizations, templates
 from thawbox.store.enums import TemplateStatus
 from thawbox.store.templates import TemplateRow
 from thawbox.testing.services import FakeBuilder, FakeSandboxes
 
 from .database import open_database
+from .settings import settings
 
 
 @dataclass
@@ -111,6 +112,6 @@ async def make_world(settings: Settings) -> World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = await make_world(load(state=tmp_path / "state"))
+    made = await make_world(settings(tmp_path / "state"))
     yield made
     await made.context.database.close()

@@ -19,7 +19,6 @@ from thawbox.gateway.app import create_gateway
 from thawbox.guest import Endpoint
 from thawbox.sandboxes.serving import ServingContext
 from thawbox.sandboxes.tokens import TokenSigner, open_signer
-from thawbox.settings import load
 from thawbox.store import sandboxes
 from thawbox.store.enums import SandboxStatus
 from thawbox.store.sandboxes import SandboxRow
@@ -28,6 +27,7 @@ from thawbox.web.listener import listener
 
 from . import documented
 from .database import open_database
+from .settings import settings as default_settings
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ class Gate:
 
 @pytest.fixture
 async def gate(tmp_path: Path, agent: Endpoint) -> AsyncIterator[Gate]:
-    settings = load(state=tmp_path / "state")
+    settings = default_settings(tmp_path / "state")
     database = await open_database(settings)
     folder = tmp_path / "inside"
     folder.mkdir()

@@ -14,7 +14,7 @@ import pytest
 from thawbox import sandboxes as sandboxes_package
 from thawbox.sandboxes.events import Events
 from thawbox.sandboxes.service import SandboxService
-from thawbox.settings import Settings, load
+from thawbox.settings import Settings
 from thawbox.snapshots import manifest as versions
 from thawbox.snapshots.manifest import Snapshot, Version
 from thawbox.snapshots.pins import Pins
@@ -28,6 +28,7 @@ from thawbox.testing import runtime as runtime_module
 from thawbox.testing.runtime import FakeRuntime
 
 from .database import open_database
+from .settings import settings as default_settings
 
 KEY = "a" * 64
 _SERVER = Path(str(sandboxes_package.__file__)).parent
@@ -138,7 +139,9 @@ class Harness:
 async def make_harness(
     folder: Path, *, clock: Callable[[], float] = time.monotonic, **settings: object
 ) -> Harness:
-    chosen = load(state=folder, **{"memory_reserve_mb": 0, "pause_memory_s": 3600, "pool_max": 0} | settings)
+    chosen = default_settings(
+        folder, **{"memory_reserve_mb": 0, "pause_memory_s": 3600, "pool_max": 0} | settings
+    )
     database = await open_database(chosen)
     layout = Layout(folder)
     layout.make()

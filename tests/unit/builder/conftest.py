@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.settings import settings
 from thawbox import processes
 from thawbox.builder.job import BuildJob, CopiedFiles
 from thawbox.builder.pipeline import build
 from thawbox.images import source
 from thawbox.images.values import ImageConfig, ResolvedBase
-from thawbox.settings import Settings, load
+from thawbox.settings import Settings
 from thawbox.snapshots.manifest import Version
 from thawbox.snapshots.pins import Pins
 from thawbox.state import Layout
@@ -139,4 +140,4 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
     monkeypatch.setattr(source, "resolve", resolve)
     monkeypatch.setattr(source, "fetch", fetch)
-    return Workshop(runtime, agents, programs, load(state=layout.state))
+    return Workshop(runtime, agents, programs, settings(layout.state))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.database import open_database
-from thawbox.settings import load
+from tests.support.settings import settings
 from thawbox.state import Layout
 from thawbox.store.database import Database
 
@@ -20,6 +20,6 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 async def database(layout: Layout) -> AsyncIterator[Database]:
-    opened = await open_database(load(state=layout.state))
+    opened = await open_database(settings(layout.state))
     yield opened
     await opened.close()
