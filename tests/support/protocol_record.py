@@ -1,5 +1,10 @@
-"""The protocol of the agent as data, for comparison with what was recorded for each version."""
+"""The protocol of the agent as data, for comparison with what was recorded for each version.
 
+``python -m tests.support.protocol_record`` writes the record of the present version, and prints its rows for the page.
+"""
+
+import json
+from pathlib import Path
 from typing import Any
 
 from thawbox.agent import protocol
@@ -13,6 +18,8 @@ FRAMES = {
     )
 }
 """Number of each frame type, by name."""
+COMMAND = ".venv/bin/python -m tests.support.protocol_record"
+RECORDS = Path(__file__).parents[1] / "unit" / "agent"
 NAMES = {number: name for name, number in FRAMES.items()}
 
 
@@ -48,3 +55,17 @@ def _frame(name: str, shape: Any) -> str:
     if shape is None:
         return name
     return f"{name} " + (", ".join(f"`{field}` {kind}" for field, kind in shape.items()) or "(empty)")
+
+
+def main() -> None:
+    """Write the record of the present version, and print the table rows of the operations that are new in it."""
+    record = RECORDS / f"protocol_v{protocol.VERSION}.json"
+    record.write_text(json.dumps(described(protocol.VERSION), indent=1) + "\n")
+    print(f"Written: {record}. Rows for docs/reference/agent-protocol.md, Version {protocol.VERSION}:")
+    for operation in operations().values():
+        if operation.since == protocol.VERSION:
+            print(table_row(operation))
+
+
+if __name__ == "__main__":
+    main()

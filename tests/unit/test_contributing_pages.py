@@ -12,7 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "contributing").glob("*.md"))
 BASES = (ROOT, ROOT / "src" / "thawbox")
-NEW = {"gateway/sandbox/load.py", "images/folder.py", "tests/unit/images/test_folder.py"}
+NEW = {
+    "gateway/sandbox/load.py",
+    "images/folder.py",
+    "tests/unit/images/test_folder.py",
+    "tests/unit/agent/protocol_v2.json",
+}
 """Files that a guide has its reader make."""
 
 _FILE = re.compile(r"`((?:[\w-]+/)*[\w-]+\.(?:py|md|json|toml))(?::(\w+(?:\.\w+)*))?`")

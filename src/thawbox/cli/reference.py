@@ -1,4 +1,4 @@
-"""The reference pages in docs/ that are made from the code: settings, commands, error codes.
+"""The reference pages in docs/ that are made from the code: settings, commands, error codes, metrics.
 
 ``python -m thawbox.cli.reference docs/reference`` writes them. A test fails when they are stale.
 """
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from prometheus_client.metrics import MetricWrapperBase
 
-from thawbox import errors, settings
+from thawbox import errors, metrics, settings
 from thawbox.errors import ThawboxError
 from thawbox.settings import Settings
 
@@ -26,7 +27,12 @@ _GENERATED = "<!-- Made by: .venv/bin/python -m thawbox.cli.reference docs/refer
 
 def pages() -> dict[str, str]:
     """The content of each page by its file name, as Markdown."""
-    return {"settings.md": settings_page(), "cli.md": cli_page(), "errors.md": errors_page()}
+    return {
+        "settings.md": settings_page(),
+        "cli.md": cli_page(),
+        "errors.md": errors_page(),
+        "metrics.md": metrics_page(),
+    }
 
 
 def settings_page() -> str:
@@ -156,6 +162,27 @@ def _error_rows() -> dict[tuple[int, str, str], list[str]]:
             paragraph = inspect.cleandoc(found.__doc__ or "").split("\n\n")[0]
             meanings.append(" ".join(paragraph.split()).replace("``", "`").replace("|", "\\|"))
     return rows
+
+
+def metrics_page() -> str:
+    """Every metric of the control plane: its name, type, labels and meaning, in the order of the source."""
+    lines = [
+        "# Metrics",
+        "",
+        _GENERATED,
+        "`GET /metrics` of the control plane shows them in Prometheus' format. A histogram has `_bucket`, `_sum` and",
+        "`_count`. Times are in seconds.",
+        "",
+        "| name | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for found in vars(metrics).values():
+        if isinstance(found, MetricWrapperBase):
+            (described,) = found.describe()
+            name = described.name + ("_total" if described.type == "counter" else "")
+            labels = ", ".join(f"`{label}`" for label in found._labelnames)
+            lines.append(f"| `{name}` | {described.type} | {labels} | {described.documentation} |")
+    return "\n".join(lines) + "\n"
 
 
 def commands(group: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -2,7 +2,7 @@
 
 Agents live on in snapshots that older servers made, so a server must know what they understand. A change of an
 operation's fields or frames needs a new ``protocol.VERSION``: end the old row with ``until``, and add one that begins
-with ``since``. docs/reference/agent-protocol.md says how; ``tests/unit/agent`` holds a recording of every version.
+with ``since``. docs/contributing/add-an-agent-operation.md says how; ``tests/unit/agent`` has a record of each version.
 
 This table is not in ``agent/``, because what the agent imports costs memory in every sandbox.
 """

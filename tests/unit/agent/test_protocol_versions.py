@@ -10,27 +10,31 @@ from pathlib import Path
 import pytest
 
 import thawbox.agent
-from tests.support.protocol_record import FRAMES, described, table_row
+from tests.support.protocol_record import COMMAND, FRAMES, RECORDS, described, table_row
 from thawbox.agent import protocol
 from thawbox.guest.operations import OPERATIONS, operations, unknown
 
-RECORDS = Path(__file__).parent
 AGENT = Path(thawbox.agent.__file__).parent
 PAGE = Path(__file__).parents[3] / "docs/reference/agent-protocol.md"
 VERSIONS = range(protocol.VERSION + 1)
+GUIDE = "docs/contributing/add-an-agent-operation.md"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_version_is_what_was_recorded_for_it(version: int) -> None:
-    recorded = json.loads((RECORDS / f"protocol_v{version}.json").read_text())
-    assert described(version) == recorded, (
-        "the protocol has changed: give it a new version, as docs/reference/agent-protocol.md says"
+    record = RECORDS / f"protocol_v{version}.json"
+    assert record.exists(), f"version {version} has no record: {COMMAND} writes it, see {GUIDE}"
+    assert described(version) == json.loads(record.read_text()), (
+        f"version {version} of the protocol is not what was recorded. If a release has it (CHANGELOG.md), make a new "
+        f"version, as {GUIDE} says; if not, write its record anew: {COMMAND}"
     )
 
 
 def test_every_version_has_a_record_and_no_two_are_the_same() -> None:
     names = sorted(path.name for path in RECORDS.glob("protocol_v*.json"))
-    assert names == sorted(f"protocol_v{version}.json" for version in VERSIONS)
+    assert names == sorted(f"protocol_v{version}.json" for version in VERSIONS), (
+        f"one record for each version up to VERSION in agent/protocol.py: {COMMAND} writes that of VERSION"
+    )
     records = [(RECORDS / name).read_text() for name in names]
     assert len(set(records)) == len(records)
 
@@ -43,7 +47,11 @@ def test_rows_of_one_operation_do_not_overlap() -> None:
             if row.since <= version and (row.until is None or version <= row.until)
         ]
         assert sorted(valid) == sorted(operations(version))
-    assert all(0 <= row.since <= protocol.VERSION for row in OPERATIONS)
+    above = [f"{row.name} (since={row.since})" for row in OPERATIONS if row.since > protocol.VERSION]
+    assert not above, (
+        f"{', '.join(above)}: above version {protocol.VERSION}. Raise VERSION in agent/protocol.py, see {GUIDE}"
+    )
+    assert all(row.since >= 0 for row in OPERATIONS)
     assert all(row.until is None or row.since <= row.until < protocol.VERSION for row in OPERATIONS)
 
 
@@ -62,7 +70,15 @@ def test_every_frame_type_is_recorded() -> None:
 
 
 def test_the_agent_serves_the_operations_of_its_version() -> None:
-    assert set(served()) == set(operations())
+    lacking = set(served()) - set(operations())
+    assert not lacking, (
+        f"{', '.join(sorted(lacking))}: served by agent/main.py, but not in version {protocol.VERSION}: add a row to "
+        f"guest/operations.py:OPERATIONS, see {GUIDE}; if it is there, raise VERSION in agent/protocol.py"
+    )
+    unserved = set(operations()) - set(served())
+    assert not unserved, (
+        f"{', '.join(sorted(unserved))}: in guest/operations.py:OPERATIONS, but agent/main.py:_operate has no such case"
+    )
 
 
 @pytest.mark.parametrize("name", operations())
@@ -77,9 +93,12 @@ def test_the_agent_reads_the_fields_that_an_operation_takes(name: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_page_describes_every_operation(version: int) -> None:
     page = PAGE.read_text()
-    assert f"## Version {version}\n" in page
+    assert f"## Version {version}\n" in page, (
+        f"docs/reference/agent-protocol.md has no such section, see {GUIDE}"
+    )
     for operation in operations(version).values():
-        assert table_row(operation) in page
+        row = table_row(operation)
+        assert row in page, f"add the row that {COMMAND} prints to docs/reference/agent-protocol.md"
 
 
 def test_an_operation_that_an_old_agent_lacks_is_explained() -> None:

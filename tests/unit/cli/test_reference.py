@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from thawbox import errors
 from thawbox.cli.reference import pages
@@ -18,7 +19,7 @@ REFERENCE = DOCS / "reference"
 SOURCE = Path(errors.__file__).parent
 
 
-@pytest.mark.parametrize("name", ["settings.md", "cli.md", "errors.md"])
+@pytest.mark.parametrize("name", ["settings.md", "cli.md", "errors.md", "metrics.md"])
 def test_is_up_to_date(name: str) -> None:
     stale = "stale; run: .venv/bin/python -m thawbox.cli.reference docs/reference"
     assert (REFERENCE / name).read_text() == pages()[name], stale
@@ -38,6 +39,16 @@ def test_every_error_code_is_in_the_table_with_its_meaning() -> None:
             prefix = f"| {error.status} | `{error.code}` | {error.title} | "
             (row,) = [line for line in rows if line.startswith(prefix)]
             assert row.removeprefix(prefix) != " |", f"{error.__name__} has no docstring"
+
+
+def test_every_metric_is_there_once() -> None:
+    page = pages()["metrics.md"]
+    families = {family.name: family for family in REGISTRY.collect() if family.name.startswith("thawbox_")}
+    assert len(families) > 5, "the registry has no metrics"
+    for family in families.values():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` | {family.type} |")]
+        assert row.endswith(f" | {family.documentation} |")
 
 
 def test_error_codes_are_fixed_in_one_module() -> None:
