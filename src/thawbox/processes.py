@@ -140,7 +140,7 @@ async def run(
             raise TimedOut(name, timeout_s) from error
     if check and status != 0:
         printed = "\n".join(errors).encode() or stdout
-        raise fault(f"{name} ended with status {status}: {tail(printed)}")
+        raise fault(f"{name} ended with status {status}: {tail(printed)}", "\n".join(errors))
     return ProgramResult(status, stdout, errors)
 
 
@@ -193,10 +193,13 @@ async def _read_lines(
 ) -> tuple[str, ...]:
     assert stream is not None
     kept: deque[str] = deque(maxlen=_TAIL_LINES)
+    reason: list[str] = []
 
     def keep(raw: bytes) -> None:
         text = raw[:_LINE_BYTES].decode(errors="replace").rstrip()
         if text:
+            if len(kept) == _TAIL_LINES and not reason and full_disk.is_full_disk(kept[0]):
+                reason.append(kept[0])  # runsc prints the reason first, and then a long trace
             kept.append(text)
             if line:
                 line(text)
@@ -208,12 +211,15 @@ async def _read_lines(
         for raw in whole:
             keep(raw)
     keep(rest)
-    return tuple(kept)
+    return (*reason, *kept)
 
 
-def fault(sentence: str) -> RuntimeFault:
-    """The error for a program of the host that failed as ``sentence`` says; ``MachineDiskFull`` if that was why."""
-    if not full_disk.is_full_disk(sentence):
+def fault(sentence: str, output: str = "") -> RuntimeFault:
+    """The error for a program of the host that failed as ``sentence`` says; ``MachineDiskFull`` if that was why.
+
+    ``output``: what it printed, where the sentence has only the end of that.
+    """
+    if not full_disk.is_full_disk(sentence) and not full_disk.is_full_disk(output):
         return RuntimeFault(sentence)
     full = MachineDiskFull()
     full.__cause__ = RuntimeFault(sentence)

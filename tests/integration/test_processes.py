@@ -46,6 +46,19 @@ async def test_a_failure_says_why() -> None:
         await processes.run(["sh", "-c", "echo cp: No space left on device >&2; exit 1"])
 
 
+@pytest.mark.parametrize("lines", [30, 300])
+async def test_a_full_disk_is_known_before_a_long_trace(lines: int) -> None:
+    """The sentence has the last 2,000 bytes alone; runsc prints its reason first and then where it was."""
+    trace = f"for line in $(seq {lines}); do printf '%0200d\\n' 0 >&2; done"
+    with pytest.raises(MachineDiskFull):
+        await processes.run(
+            ["sh", "-c", f"echo write pages.img: no space left on device >&2; {trace}; exit 128"]
+        )
+    with pytest.raises(RuntimeFault) as caught:
+        await processes.run(["sh", "-c", f"echo something else >&2; {trace}; exit 128"])
+    assert not isinstance(caught.value, MachineDiskFull)
+
+
 async def test_standard_input_and_folder(tmp_path: Path) -> None:
     ended = await processes.run(["sh", "-c", "cat; pwd"], stdin=b"x" * 200_000 + b"\n", cwd=tmp_path)
     assert ended.stdout == b"x" * 200_000 + f"\n{tmp_path}\n".encode()

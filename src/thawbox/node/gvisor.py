@@ -208,9 +208,10 @@ class Runsc:
         finally:
             os.close(console)
         if status != 0:
-            output = processes.tail((bundle / "console").read_bytes())
+            printed = (bundle / "console").read_bytes()
             await self.delete(container_id)
-            raise processes.fault(f"runsc {arguments[0]} ended with status {status}: {output}")
+            sentence = f"runsc {arguments[0]} ended with status {status}: {processes.tail(printed)}"
+            raise processes.fault(sentence, printed.decode("utf-8", "replace"))
 
 
 def pid_of(bundle: Path) -> int | None:
