@@ -61,7 +61,8 @@ class ProgramResult:
     stdout: bytes
     """the first 16 MiB of its standard output"""
     tail: tuple[str, ...]
-    """the last 40 lines of its standard error without empty ones, of each the first 4 KiB"""
+    """the last 40 lines of its standard error without empty ones, of each the first 4 KiB; before them, if it was
+    earlier, the first line that says that the disk is full"""
 
 
 class ProgramMissing(RuntimeFault):
